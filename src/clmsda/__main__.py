@@ -1,0 +1,5 @@
+"""`python -m clmsda`, and so `torchrun -m clmsda train CONFIG`."""
+
+from clmsda.cli import main
+
+main()

@@ -1,0 +1,91 @@
+"""The command line: one command per file, each a thin skin over the same call in Python.
+
+Commands import what they need when they run, so that `clmsda --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from clmsda.cli.demo import demo
+from clmsda.cli.info import app as info
+from clmsda.cli.measure import measure
+from clmsda.cli.phantom import phantom
+from clmsda.cli.segment import segment
+from clmsda.cli.train import train
+from clmsda.errors import InputError
+
+REFUSED, STOPPED, UNREAD = 2, 130, 141
+"""Exit status for input that cannot be used (wrong options too), for Ctrl-C, and for output that nobody reads."""
+
+app = typer.Typer(
+    name="clmsda",
+    help="Segments lung tumors of any size on chest CT: from one click to a measured 3-D mask. For research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (segment, measure, phantom, train, demo):
+    app.command()(command)
+app.add_typer(info, name="info")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from clmsda import __version__
+
+        typer.echo(f"clmsda {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0, or 2 with one line on stderr that says what to do.
+
+    Set CLMSDA_DEBUG=1 to see where an error came from.
+    """
+    try:
+        status = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(STOPPED)
+    except BrokenPipeError:  # as `clmsda info | head` does; what is left in the buffer must go somewhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(UNREAD)
+    except Exception as error:
+        message = _explain(error)
+        if message is None or os.environ.get("CLMSDA_DEBUG"):
+            raise
+        if message:
+            print(f"error: {message}", file=sys.stderr)
+        sys.exit(REFUSED)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _explain(error: Exception) -> str | None:
+    """The line to print instead of a traceback; None for an error of clmsda's own, which keeps its traceback."""
+    if isinstance(error, InputError):
+        return " ".join(str(error).split())
+    if hasattr(error, "format_message"):  # typer's usage errors (their class moved between typer's releases)
+        command = getattr(getattr(error, "ctx", None), "command_path", "clmsda")
+        message = " ".join(error.format_message().split())
+        return f"{message} (see {command} --help)" if message else ""
+    if isinstance(error, MemoryError):
+        return "not enough memory: close other programs, or segment a smaller part of the CT"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return None

@@ -1,0 +1,26 @@
+"""`clmsda phantom`: a cohort of synthetic chests that every other command reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def phantom(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the cohort; made if it is not there.")],
+    cases: Annotated[int, typer.Option(min=1, help="How many patients.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Number of the first phantom: case i is phantom seed + i.")] = 0,
+    matrix: Annotated[int, typer.Option(min=64, max=1024, help="Rows and columns of each CT.")] = 512,
+) -> None:
+    """Write synthetic chest CTs with one tumor each, their masks, and the table that `train` reads."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from clmsda.cohorts import write_phantoms
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("Phantoms", total=cases)
+        cohort = write_phantoms(out, cases, seed=seed, matrix=matrix, progress=lambda _: bar.advance(task))
+    typer.echo(f"{len(cohort.cases)} cases in {out}")

@@ -1,0 +1,117 @@
+"""`clmsda segment`: a CT and prompts in; mask, measurements and picture out."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clmsda.cli.options import STDOUT, Device, Frame, Json, ModelName, check_suffix, status, write_json
+from clmsda.cli.tables import show_lesions
+from clmsda.files import replacing
+
+if TYPE_CHECKING:
+    from clmsda.geometry import Volume
+    from clmsda.segmentation import Segmentation
+
+PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
+
+
+def segment(
+    ct: Annotated[Path, typer.Argument(metavar="CT", help="DICOM folder, zip of one, NIfTI, NRRD or MHA.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="MASK", help="Mask to write: .nii.gz, .nii, .nrrd or .mha.")
+    ],
+    point: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y,Z", help="A point inside a tumor. Repeat for several lesions.")
+    ] = None,
+    recist: Annotated[
+        list[str] | None, typer.Option(metavar="X1,Y1,Z1,X2,Y2,Z2", help="Both ends of a tumor's long diameter.")
+    ] = None,
+    box: Annotated[
+        list[str] | None, typer.Option(metavar="X1,Y1,Z1,X2,Y2,Z2", help="Two opposite corners of a box.")
+    ] = None,
+    frame: Annotated[
+        Frame, typer.Option(help="Coordinates of prompts: LPS or RAS mm, or column,row,slice counted from 0.")
+    ] = Frame.LPS,
+    series: Annotated[
+        str | None, typer.Option(metavar="UID", help="Which CT series, where the folder holds several.")
+    ] = None,
+    model: ModelName = "shipped",
+    device: Device = "auto",
+    json: Json = None,
+    preview: Annotated[
+        Path | None, typer.Option(metavar="PICTURE", help="Picture of three planes with contour and axes (.png ...).")
+    ] = None,
+) -> None:
+    """Segment and measure the tumors at the given prompts.
+
+    Lesions get the labels 1, 2, ... in the order: points, RECIST lines, boxes.
+    Numbers may be negative: --point=-75.7,22.0,-31.4
+    """
+    texts = (
+        [("point", t) for t in point or ()] + [("recist", t) for t in recist or ()] + [("box", t) for t in box or ()]
+    )
+    if not texts:
+        raise typer.BadParameter("say where the tumor is: give at least one --point, --recist or --box")
+    outputs = _named(output, json, preview)
+    with ExitStack() as whole:  # entered first, so that a folder that cannot be written is refused before the work
+        paths = {kind: whole.enter_context(replacing(path)) for kind, path in outputs.items()}
+        volume, found = _run(ct, texts, frame, series, model, device)
+        refuse_nothing(found)
+        write_outputs(volume, found, **paths)
+    if json == STDOUT:
+        write_json(found.to_json(), STDOUT)
+    else:
+        show_lesions(found.lesions)
+
+
+def _named(output: Path, json: Path | None, preview: Path | None) -> dict[str, Path]:
+    """The files to write, by kind, with names that say what they are."""
+    from clmsda.images.voxel_files import WRITE_SUFFIXES
+
+    suffixes = {"mask": WRITE_SUFFIXES, "json": (".json",), "preview": PICTURES}
+    given = {"mask": output, "json": None if json == STDOUT else json, "preview": preview}
+    outputs = {kind: path for kind, path in given.items() if path is not None}
+    for kind, path in outputs.items():
+        check_suffix(path, suffixes[kind])
+    return outputs
+
+
+def _run(
+    ct: Path, texts: list[tuple[str, str]], frame: Frame, series: str | None, model: str, device: str
+) -> tuple[Volume, Segmentation]:
+    from clmsda import images, models, prompts, segmentation
+
+    with status("Loading the model"):
+        loaded = models.load(model, device)
+    with status(f"Reading {ct}"):
+        volume = images.read_ct(ct, series=series)
+    given = [prompts.parse(text, kind, frame.value, volume.grid) for kind, text in texts]
+    with status("Segmenting") as progress:
+        return volume, segmentation.segment(volume, given, loaded, device=device, progress=progress)
+
+
+def refuse_nothing(found: Segmentation) -> None:
+    """Nothing found at any prompt is an answer with a reason, not an empty mask that looks like one."""
+    if not any(lesion.measurement for lesion in found.lesions):
+        from clmsda.segmentation import NoLesion
+
+        raise NoLesion("; ".join(f"lesion {one.label}: {', '.join(one.warnings)}" for one in found.lesions))
+
+
+def write_outputs(
+    volume: Volume, found: Segmentation, mask: Path, json: Path | None = None, preview: Path | None = None
+) -> None:
+    """Write the mask, and the measurements and the picture where they are asked for."""
+    from clmsda.images import write_mask
+
+    write_mask(found.mask, mask)
+    if json is not None:
+        write_json(found.to_json(), json)
+    if preview is not None:
+        from clmsda.segmentation.preview import draw
+
+        draw(volume, [(one.mask, one.measurement) for one in found.lesions if one.measurement], preview)

@@ -1,0 +1,71 @@
+"""Are these the Hounsfield units of a chest CT?"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clmsda.geometry import Grid, Volume
+from clmsda.images.errors import ImpossibleSpacing, NotHounsfield
+
+SPACING_MM = (0.05, 25.0)
+"""Shortest and longest distance between voxels that is believed."""
+
+AIR_BELOW_HU = -500
+SOFT_TISSUE_HU = (-200, 300)
+LEAST_PART = 0.001
+"""At least this part of the voxels must be air or lung, and at least this part soft tissue."""
+
+
+def check_spacing(grid: Grid, name: str) -> None:
+    """Raise ImpossibleSpacing unless every spacing lies in `SPACING_MM` (0.0007 is meters, not mm)."""
+    spacing = grid.spacing_mm
+    if spacing.min() < SPACING_MM[0] or spacing.max() > SPACING_MM[1]:
+        found = " x ".join(f"{s:.4g}" for s in spacing)
+        raise ImpossibleSpacing(
+            f"{name}: voxels of {found} mm (slice, row, column) are not those of a chest CT: expected "
+            f"{SPACING_MM[0]} to {SPACING_MM[1]:g} mm; correct the header (is the unit millimeters?)"
+        )
+
+
+def check_ct(volume: Volume) -> None:
+    """Raise NotHounsfield unless the values can be Hounsfield units of a chest CT.
+
+    Plausible is: finite; more than one value; not within 0..255 (a rescaled picture) or 0..1;
+    at least 0.1 % of the voxels air or lung (below -500 HU) and at least 0.1 % soft tissue
+    (-200 to 300 HU). Every part of a chest larger than a fist passes; stored values without
+    their rescale intercept, windowed pictures, masks and MR images do not.
+    """
+    name = volume.source or "the image"
+    voxels = volume.voxels
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        count = int(np.count_nonzero(~np.isfinite(voxels)))
+        raise NotHounsfield(f"{name}: {count} voxels are not a number or infinite; expected Hounsfield units")
+    lowest, highest = float(voxels.min()), float(voxels.max())
+    found = f"found {lowest:g} to {highest:g}"
+    if lowest == highest:
+        raise NotHounsfield(f"{name}: all voxels have one value, {lowest:g}; expected Hounsfield units of a chest CT")
+    if lowest >= 0 and highest <= 255:
+        raise NotHounsfield(
+            f"{name}: {found}: a picture rescaled to 0..{'255' if highest > 1 else '1'}, not Hounsfield units "
+            "(air -1000, water 0); convert it again from DICOM without rescaling"
+        )
+    air, soft = _parts(voxels)
+    if air < LEAST_PART:
+        raise NotHounsfield(
+            f"{name}: no air or lung (below {AIR_BELOW_HU} HU), {found}: not a chest CT in Hounsfield units; "
+            "is the rescale intercept (often -1024) missing?"
+        )
+    if soft < LEAST_PART:
+        raise NotHounsfield(
+            f"{name}: no soft tissue ({SOFT_TISSUE_HU[0]} to {SOFT_TISSUE_HU[1]} HU), {found}: "
+            "not a chest CT in Hounsfield units"
+        )
+
+
+def _parts(voxels: NDArray) -> tuple[float, float]:
+    """The parts of the voxels that are air or lung, and soft tissue: of every fourth row and column if large."""
+    step = 4 if voxels.size > 2_000_000 else 1
+    sample = voxels[:, ::step, ::step]
+    lower, upper = SOFT_TISSUE_HU
+    return float(np.mean(sample < AIR_BELOW_HU)), float(np.mean((sample >= lower) & (sample <= upper)))

@@ -1,0 +1,107 @@
+"""NIfTI, NRRD and MetaImage files, through SimpleITK (which speaks LPS in all of them)."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clmsda.files import replacing
+from clmsda.geometry import Grid, GridError, Volume
+from clmsda.images.errors import NotVolume, UnknownFormat, UnreadableFile
+from clmsda.images.nifti_header import check_nifti
+from clmsda.images.orientation import axial_first
+from clmsda.images.plausibility import check_spacing
+
+if TYPE_CHECKING:
+    import SimpleITK
+
+READ_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+WRITE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+
+
+def is_voxel_file(path: Path) -> bool:
+    """Whether the name ends like a NIfTI, NRRD or MetaImage file."""
+    return path.name.lower().endswith(READ_SUFFIXES)
+
+
+def read_voxels(path: Path) -> Volume:
+    """A three-dimensional image with one number per voxel, as stored; the slice axis nearest to superior.
+
+    Raises UnreadableFile, NotVolume (2-D, 4-D, colors, vectors, complex), ImpossibleSpacing,
+    NotHounsfield (NaN in a NIfTI, which ITK would read as 0).
+    """
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        _check_header(reader, path)
+        size = reader.GetSize()
+        if len(size) > 3:
+            reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            check_nifti(path)
+        image = reader.Execute()
+        grid = _grid(image)
+    except (RuntimeError, OSError, EOFError, zlib.error) as error:
+        raise UnreadableFile(f"{path} cannot be read; is it truncated or damaged? ({_reason(error)})") from error
+    except GridError as error:
+        raise UnreadableFile(f"{path} has a header that places no voxels: {error}") from error
+    check_spacing(grid, str(path))
+    return axial_first(Volume(sitk.GetArrayFromImage(image), grid, path.name))
+
+
+def _check_header(reader: SimpleITK.ImageFileReader, path: Path) -> None:
+    """Refuse what is not one number per voxel in three dimensions, before the voxels are read."""
+    import SimpleITK as sitk
+
+    shape = "x".join(map(str, reversed(reader.GetSize())))
+    lengths = [n for n in reader.GetSize()[3:] if n > 1]
+    expected = f"expected one three-dimensional CT, found {path}"
+    if reader.GetNumberOfComponents() != 1 or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
+        kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+        raise NotVolume(f"{expected} with {reader.GetNumberOfComponents()} numbers per voxel ({kind}): convert it")
+    if lengths:
+        raise NotVolume(f"{expected} of {len(reader.GetSize())} dimensions, {shape}: give one time point or channel")
+    if reader.GetDimension() < 3 or min(reader.GetSize()[:3]) < 2:
+        raise NotVolume(f"{expected} of shape {shape}, a single slice: give the whole volume")
+
+
+def _reason(error: Exception) -> str:
+    """The last sentence of an ITK exception, which is the one that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rpartition("): ")[2] if lines else "no reason given"
+
+
+def _grid(image: SimpleITK.Image) -> Grid:
+    """The grid of a SimpleITK image, whose direction has columns for the column, row and slice axes."""
+    linear = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine = np.eye(4)
+    affine[:3, :3] = linear[:, ::-1]
+    affine[:3, 3] = image.GetOrigin()
+    return Grid(image.GetSize()[::-1], affine)
+
+
+def write_voxels(volume: Volume, path: Path) -> None:
+    """Write a volume as .nii, .nii.gz, .nrrd or .mha (compressed but for .nii), whole or not at all.
+
+    Raises UnknownFormat, clmsda.files.OutputError, GridError (a sheared grid: these formats have none).
+    """
+    import SimpleITK as sitk
+
+    if not path.name.lower().endswith(WRITE_SUFFIXES):
+        raise UnknownFormat(f"cannot tell the format of {path}: end its name in one of {', '.join(WRITE_SUFFIXES)}")
+    directions = volume.grid.affine[:3, :3] / volume.grid.spacing_mm
+    if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-4):
+        raise GridError(f"cannot write {path}: the axes of the grid are not perpendicular; resample it first")
+    voxels: Any = volume.voxels.view(np.uint8) if volume.voxels.dtype == bool else volume.voxels
+    image = sitk.GetImageFromArray(np.ascontiguousarray(voxels))
+    image.SetSpacing(volume.grid.spacing_mm[::-1].tolist())
+    image.SetDirection(directions[:, ::-1].ravel().tolist())
+    image.SetOrigin(volume.grid.affine[:3, 3].tolist())
+    with replacing(path) as temporary:
+        sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=3)

@@ -1,0 +1,162 @@
+"""What else a chest shows: lymph nodes, other nodules, consolidation, atelectasis, implants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clmsda.phantoms.anatomy import Anatomy, Fields
+from clmsda.phantoms.shapes import Ellipsoid, blend, coverage, rotation
+from clmsda.phantoms.siting import LungPoints
+from clmsda.phantoms.space import Space
+from clmsda.phantoms.stars import Star, sample_star
+from clmsda.phantoms.textures import texture
+from clmsda.phantoms.tubes import Tubes, tube_coverage
+from clmsda.phantoms.tumors import Tumor
+
+
+@dataclass(frozen=True, eq=False)
+class Opacity:
+    """A cloud of denser lung with a frayed edge: ground glass, consolidation, atelectasis."""
+
+    shape: Ellipsoid
+    hu: float
+    edge_mm: float
+    fray_mm: float
+    patchy: float
+    offset: NDArray[np.float64]
+
+    def paint(self, hu: Tensor, space: Space, fields: Fields) -> None:
+        found = space.sub(*self.shape.bounds(self.fray_mm * 2 + self.edge_mm))
+        if not found:
+            return
+        index, sub = found
+        grain = texture(sub, 9.0, self.offset)
+        distance = self.shape.distance(sub) + self.fray_mm * grain
+        alpha = coverage(distance, sub.width_mm + self.edge_mm) * coverage(fields.at(index).lung, sub.width_mm)
+        if self.patchy > 0:
+            alpha = alpha * (1 - self.patchy * (0.5 + texture(sub, 5.0, self.offset + 0.5)).clamp_(0, 1))
+        blend(hu[index], alpha, self.hu + 6 * grain)
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    nodes: tuple[Ellipsoid, ...]
+    node_hu: float
+    nodules: tuple[Star, ...]
+    nodule_hu: float
+    opacities: tuple[Opacity, ...]
+    wires: Tubes
+    metal_hu: float
+
+    def paint_lung(self, hu: Tensor, space: Space, fields: Fields) -> None:
+        for opacity in self.opacities:
+            opacity.paint(hu, space, fields)
+        for nodule in self.nodules:
+            found = space.sub(*nodule.bounds(2.0))
+            if found:
+                index, sub = found
+                distance = torch.maximum(nodule.distance(sub), fields.at(index).lung)
+                blend(hu[index], coverage(distance, space.width_mm), self.nodule_hu)
+
+    def paint_nodes(self, hu: Tensor, space: Space) -> None:
+        for node in self.nodes:
+            found = space.sub(*node.bounds(2.0))
+            if found:
+                index, sub = found
+                blend(hu[index], coverage(node.distance(sub), space.width_mm), self.node_hu)
+
+    def paint_metal(self, hu: Tensor, space: Space) -> None:
+        alpha = tube_coverage(space, self.wires)
+        if alpha is not None:
+            blend(hu, alpha, self.metal_hu)
+
+
+def sample_findings(
+    rng: np.random.Generator, anatomy: Anatomy, cloud: LungPoints, tumor: Tumor, outward: NDArray, wall_hu: float
+) -> Findings:
+    return Findings(
+        nodes=_nodes(rng, anatomy),
+        node_hu=wall_hu + rng.normal(-5, 12),
+        nodules=_nodules(rng, cloud, tumor),
+        nodule_hu=rng.uniform(-100, 90),
+        opacities=_opacities(rng, cloud, tumor, outward, wall_hu),
+        wires=_wires(rng, anatomy),
+        metal_hu=rng.uniform(2000, 3500),
+    )
+
+
+def _nodes(rng: np.random.Generator, anatomy: Anatomy) -> tuple[Ellipsoid, ...]:
+    stations = np.vstack(
+        [
+            anatomy.mediastinum.great.hila_mm,
+            anatomy.mediastinum.great.hila_mm + [0, 4, -16],
+            [[-16, -6, 22], [2, 12, -20], [14, -14, 12], [-4, -50, 30], [22, -24, 34], [-14, -8, 44], [4, 24, -50]],
+        ]
+    )
+    size = rng.uniform(2.5, 7.0) if rng.random() < 0.7 else rng.uniform(7, 14)
+    chosen = stations[rng.random(len(stations)) < rng.uniform(0.2, 0.8)]
+    return tuple(Ellipsoid(s + rng.normal(0, 5, 3), size * rng.uniform(0.6, 1.4, 3), rotation(rng)) for s in chosen)
+
+
+def _nodules(rng: np.random.Generator, cloud: LungPoints, tumor: Tumor) -> tuple[Star, ...]:
+    if rng.random() > 0.3:
+        return ()
+    found = []
+    for _ in range(int(rng.integers(1, 5))):
+        size = rng.uniform(3, 14)
+        center = cloud.points_mm[rng.integers(len(cloud.points_mm))]
+        if np.linalg.norm(center - tumor.center_mm) > 1.5 * tumor.body.radius_mm + size:
+            found.append(sample_star(rng, center, size, 0.7, 0))
+    return tuple(found)
+
+
+def _opacities(
+    rng: np.random.Generator, cloud: LungPoints, tumor: Tumor, outward: NDArray, wall_hu: float
+) -> tuple[Opacity, ...]:
+    found = []
+    radius = tumor.body.radius_mm
+    if rng.random() < (0.3 if tumor.site in ("hilum", "mediastinum") else 0.14):  # behind the tumor: collapsed lung
+        away = tumor.center_mm - np.array([np.sign(tumor.center_mm[0]) * 30.0, 5, -10])
+        away = away / max(float(np.linalg.norm(away)), 1e-6) + rng.normal(0, 0.35, 3)
+        center = tumor.center_mm + away * radius * rng.uniform(0.7, 1.3)
+        shape = Ellipsoid(center, radius * rng.uniform(0.35, 1.1, 3) + 4, rotation(rng))
+        collapsed = rng.random() < 0.6
+        found.append(
+            Opacity(
+                shape,
+                wall_hu + rng.uniform(-15, 45) if collapsed else rng.uniform(-550, -100),
+                rng.uniform(1, 10),
+                rng.uniform(1, 6),
+                0.0 if collapsed else rng.uniform(0, 0.8),
+                rng.uniform(size=3),
+            )
+        )
+    if rng.random() < 0.22:
+        for _ in range(int(rng.integers(1, 4))):
+            center = cloud.points_mm[rng.integers(len(cloud.points_mm))]
+            shape = Ellipsoid(center, rng.uniform(8, 40, 3), rotation(rng))
+            found.append(
+                Opacity(
+                    shape,
+                    rng.uniform(-700, 0),
+                    rng.uniform(5, 20),
+                    rng.uniform(3, 9),
+                    rng.uniform(0, 0.9),
+                    rng.uniform(size=3),
+                )
+            )
+    return tuple(found)
+
+
+def _wires(rng: np.random.Generator, anatomy: Anatomy) -> Tubes:
+    if rng.random() > 0.06:
+        return Tubes.none()
+    front = -anatomy.cage.front_mm
+    box = [[70, front - 6, 60], [72, front - 6, 78]]
+    lead = np.array([box[1], [40, -45, anatomy.apex_mm - 5], [-20, -30, 40], [-24, -18, -30], [10, -50, -90]])
+    return Tubes.joined([Tubes.along(np.array(box), np.array([14.0, 14.0])), Tubes.along(lead, np.full(5, 1.0))])

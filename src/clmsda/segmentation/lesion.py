@@ -1,0 +1,79 @@
+"""What segmentation gives: a `Lesion` for every prompt, and all of them as one `Segmentation`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clmsda.errors import InputError
+from clmsda.geometry import Grid, Volume
+from clmsda.measurements import Measurement
+from clmsda.prompts import Prompt
+
+
+class NoLesion(InputError):
+    """No prompt led to a lesion: there is nothing to write, and the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lesion:
+    """One prompted tumor.
+
+    mask: bool volume on the CT's grid. measurement: None where nothing was found, and then
+    `warnings` says why. confidence: how far the views of different size agree, F1 in 0..1; nan
+    where there is only one view.
+    """
+
+    label: int
+    prompt: Prompt
+    mask: Volume
+    measurement: Measurement | None
+    confidence: float
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        found = self.measurement.to_json() if self.measurement else _NOTHING
+        confidence = None if np.isnan(self.confidence) else round(self.confidence, 3)
+        prompt = {"kind": type(self.prompt).__name__} | asdict(self.prompt)
+        notes = {"confidence": confidence, "warnings": list(self.warnings), "prompt": prompt}
+        return {"label": self.label, **found, **notes}
+
+
+_NOTHING: dict[str, Any] = {
+    "volume_ml": 0.0, "long_axis_mm": None, "short_axis_mm": None, "long_axis_lps": None,
+    "short_axis_lps": None, "center_lps": None, "slices": None, "measured_slice": None,
+    "size_group": None, "mean_hu": None,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """All prompted lesions of one CT. model: name and digest of the weights."""
+
+    grid: Grid
+    source: str
+    model: str
+    lesions: tuple[Lesion, ...]
+
+    @property
+    def mask(self) -> Volume:
+        """Labels 1, 2, ... in the order of the prompts, on the CT's grid."""
+        labels: NDArray = np.zeros(self.grid.shape, np.uint8 if len(self.lesions) < 256 else np.uint16)
+        for lesion in self.lesions:
+            labels[lesion.mask.voxels] = lesion.label
+        return Volume(labels, self.grid, self.source)
+
+    def to_json(self) -> dict[str, Any]:
+        """Measurements of every lesion; positions in LPS mm, slices counted from 0."""
+        from clmsda import __version__
+
+        return {
+            "software": f"clmsda {__version__}",
+            "model": self.model,
+            "image": self.source,
+            "notice": "For research use only. Not for clinical decisions.",
+            "lesions": [lesion.to_json() for lesion in self.lesions],
+        }

@@ -1,0 +1,151 @@
+"""From a prompt to a mask: sizing, the views, their fusion on the CT's grid, measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clmsda import models
+from clmsda.geometry import Volume, place
+from clmsda.images import check_ct
+from clmsda.measurements import measure
+from clmsda.models import Model
+from clmsda.patches import AXIAL, directions_of, restore
+from clmsda.prompts import Prompt, PromptError, check_inside
+from clmsda.segmentation.lesion import Lesion, Segmentation
+from clmsda.segmentation.sizing import LARGEST_MM, SMALLEST_MM, Sized, find_size
+from clmsda.segmentation.views import THRESHOLD, View, agreement, lesion_at, look, sight
+from clmsda.segmentation.walk import walk
+
+SPREAD = (0.8, 1.0, 1.25)
+"""Assumed sizes of the final views, over the size found. Their fusion is the mask, their agreement the confidence."""
+
+SAME = 0.5
+"""From this share of it within an earlier lesion on, a lesion is that one once more."""
+
+
+def segment(
+    volume: Volume,
+    prompts: Prompt | Sequence[Prompt],
+    model: Model | str = models.SHIPPED,
+    *,
+    device: str = "auto",
+    progress: Callable[[str], None] | None = None,
+) -> Segmentation:
+    """Outline and measure the tumor at each prompt.
+
+    volume: a chest CT in HU. prompts: points, RECIST lines or boxes in LPS mm; they become labels
+    1, 2, ... in their order. model: a loaded model, the name of a shipped one, or a file.
+
+    Raises InputError (PromptError, CTError, ModelError, ...) for input that cannot be used, before
+    any long work. A prompt that leads to nothing gives an empty lesion whose warnings say why.
+    """
+    say = progress or (lambda text: None)
+    wanted = list(prompts) if isinstance(prompts, Sequence) else [prompts]
+    if not wanted:
+        raise PromptError("expected at least one prompt, found none: give a point, a RECIST line or a box")
+    check_ct(volume)
+    for prompt in wanted:
+        check_inside(prompt, volume)
+    if not isinstance(model, Model):
+        model = models.load(model, device)
+    lesions: list[Lesion] = []
+    for label, prompt in enumerate(wanted, 1):
+        say(f"lesion {label} of {len(wanted)}")
+        lesions.append(_distinct(_lesion(volume, prompt, model, label), lesions, volume))
+    return Segmentation(volume.grid, volume.source, model.version, tuple(lesions))
+
+
+def _lesion(volume: Volume, prompt: Prompt, model: Model, label: int) -> Lesion:
+    flat = model.config.patches.spatial_dims == 2
+    click = _on_slice(volume, prompt) if flat else np.asarray(prompt.center_mm, dtype=np.float64)
+    directions = directions_of(volume.grid) if flat else AXIAL
+    warnings: list[str] = []
+    if prompt.size_mm is not None:
+        sized: Sized | None = Sized(click, float(np.clip(prompt.size_mm, SMALLEST_MM, LARGEST_MM)), True)
+    else:
+        sized = find_size(volume, model, click, directions)
+    if sized is None:
+        return _empty(volume, prompt, label, "the model sees no tumor at the prompt, at any size: move the point")
+    if not sized.settled:
+        warnings.append("the size did not settle: give a RECIST line or a box to be sure")
+    if flat:
+        probabilities, confidence = walk(volume, model, click, sized, directions)
+    else:
+        probabilities, confidence = _whole(volume, model, click, sized, directions, warnings)
+    mask = lesion_at(_mask(probabilities, volume), click, sized.size_mm)
+    if mask is None:
+        return _empty(volume, prompt, label, "the views of different size found no common tumor at the prompt")
+    if _reaches_end(mask):
+        warnings.append("the tumor reaches the first or last slice of the scan: it may be incomplete")
+    if confidence < 0.5:
+        warnings.append("low confidence: views of different size disagree")
+    return Lesion(label, prompt, mask, measure(mask, image=volume), confidence, tuple(warnings))
+
+
+def _on_slice(volume: Volume, prompt: Prompt) -> NDArray[np.float64]:
+    """The prompt's center, moved into the middle of the slice in which it lies."""
+    k, row, column = volume.grid.to_index(prompt.center_mm)
+    return volume.grid.to_lps((np.clip(np.rint(k), 0, volume.grid.shape[0] - 1), row, column))
+
+
+def _whole(
+    volume: Volume, model: Model, click: NDArray, sized: Sized, directions: NDArray, warnings: list[str]
+) -> tuple[Volume, float]:
+    """One 3-D patch holds it all: fuse views around the size found; zoom out while the border cuts the tumor off."""
+    size = sized.size_mm
+    for _ in range(3):
+        views = look(volume, model, click, sized.center_mm, [size * factor for factor in SPREAD], directions)
+        sightings = [sight(view, click) for view in views]
+        cut_off = any(s is not None and s.cut_off for s in sightings[1:])
+        if size >= LARGEST_MM or not cut_off:
+            break
+        size = min(1.4 * size, LARGEST_MM)
+    if cut_off:
+        warnings.append("the tumor reaches the border of the patch: it may be incomplete")
+    return restore([(view.probabilities, view.grid) for view in views], volume.grid), _confidence(views, click)
+
+
+def _distinct(lesion: Lesion, earlier: Sequence[Lesion], volume: Volume) -> Lesion:
+    """A voxel belongs to one lesion: take away what earlier prompts hold already, and say so."""
+    for other in earlier:
+        shared = lesion.mask.voxels & other.mask.voxels
+        if not shared.any():
+            continue
+        share = shared.sum() / lesion.mask.voxels.sum()
+        if share > SAME:
+            return _empty(volume, lesion.prompt, lesion.label, f"the same tumor as lesion {other.label}")
+        left = Volume(lesion.mask.voxels & ~shared, lesion.mask.grid, lesion.mask.source)
+        warning = f"{share:.0%} of it belongs to lesion {other.label}: are they one tumor?"
+        measured = measure(left, image=volume)
+        lesion = replace(lesion, mask=left, measurement=measured, warnings=(*lesion.warnings, warning))
+    return lesion
+
+
+def _confidence(views: Sequence[View], click: NDArray) -> float:
+    """Mean F1 between the views' masks; a view without a tumor agrees with none."""
+    sightings = [sight(view, click) for view in views]
+    pairs = list(combinations(sightings, 2))
+    if not pairs:
+        return float("nan")
+    return float(np.mean([agreement(a, b) if a is not None and b is not None else 0.0 for a, b in pairs]))
+
+
+def _mask(probabilities: Volume, volume: Volume) -> Volume:
+    """Probabilities on a crop of the CT's grid to a mask on all of it."""
+    mask = np.zeros(volume.grid.shape, bool)
+    mask[place(probabilities.grid, volume.grid)] = probabilities.voxels > THRESHOLD
+    return Volume(mask, volume.grid, volume.source)
+
+
+def _empty(volume: Volume, prompt: Prompt, label: int, reason: str) -> Lesion:
+    nothing = Volume(np.zeros(volume.grid.shape, bool), volume.grid, volume.source)
+    return Lesion(label, prompt, nothing, None, float("nan"), (reason,))
+
+
+def _reaches_end(mask: Volume) -> bool:
+    return bool(mask.voxels[0].any() or mask.voxels[-1].any())

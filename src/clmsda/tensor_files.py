@@ -1,0 +1,53 @@
+"""Tensors with a text header in one safetensors file: what models and checkpoints are kept in.
+
+Written whole or not at all, and read in one go: whoever reads while another process replaces the
+file gets the old one or the new one (safetensors' own reader opens a file twice, and may see half of each).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor
+
+from clmsda.errors import InputError
+from clmsda.files import replacing
+
+
+class DamagedFile(InputError):
+    """A file that is not, or not all of, a safetensors file."""
+
+
+@dataclass(frozen=True, eq=False)
+class TensorFile:
+    """texts: the header's entries by name. digest: SHA-256 of the file."""
+
+    texts: dict[str, str]
+    tensors: dict[str, Tensor]
+    digest: str
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
+    """Write tensors (copied to the CPU) and header texts, atomically. Raises OutputError."""
+    # Cloned, since safetensors refuses tensors that share memory (a run's best network may be its current one).
+    copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(copies, temporary, dict(texts))
+
+
+def read(path: Path) -> TensorFile:
+    """Read a file. Raises DamagedFile where it is truncated or something else, OSError where it cannot be read."""
+    data = path.read_bytes()
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise DamagedFile(str(error)) from error
+    length = int.from_bytes(data[:8], "little")  # the header is JSON behind its length
+    texts = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    return TensorFile(texts, tensors, hashlib.sha256(data).hexdigest())

@@ -1,0 +1,100 @@
+"""Checkpoints: everything that a run needs to go on as if it had never stopped.
+
+One safetensors file: tensors of the network, of the best network so far and of the optimizer, and in
+the header the place in the run. Written to a temporary name and renamed, so that a process killed at
+any moment leaves the last whole one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from clmsda import tensor_files
+from clmsda.errors import InputError
+from clmsda.tensor_files import DamagedFile
+
+HEADER = "clmsda-checkpoint"
+
+
+class CheckpointError(InputError):
+    """A checkpoint that is damaged, or belongs to another configuration."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands: `step` steps of epoch `epoch` are done, `sums` of whose losses are kept."""
+
+    epoch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    best_f1: float = -1.0
+    best_epoch: int = -1
+    seconds: float = 0.0
+    finished: bool = False
+
+
+def save(
+    path: Path,
+    network: nn.Module,
+    best: dict[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    config_json: str,
+) -> None:
+    """Write a checkpoint atomically."""
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
+    header = json.dumps({"progress": asdict(progress), "config": json.loads(config_json)})
+    tensor_files.write(path, tensors, {HEADER: header})
+
+
+def load(
+    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, config_json: str
+) -> tuple[Progress, dict[str, torch.Tensor]]:
+    """Restore network and optimizer in place; returns the progress and the best network's tensors.
+
+    Raises CheckpointError where the file is damaged or was written under another configuration.
+    """
+    try:
+        file = tensor_files.read(path)
+    except (DamagedFile, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole checkpoint ({error}): delete it to start anew") from error
+    if HEADER not in file.texts:
+        raise CheckpointError(f"{path} is not a checkpoint of clmsda: move it away to start anew")
+    header, tensors = json.loads(file.texts[HEADER]), file.tensors
+    differing = list(_differences(header["config"], json.loads(config_json)))
+    if differing:
+        raise CheckpointError(
+            f"{path} belongs to another configuration ({'; '.join(differing)}): "
+            "choose another --out, or delete the run to start anew"
+        )
+    network.load_state_dict(_part(tensors, "network."))
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in _part(tensors, "optimizer.").items():
+        number, key = name.split(".", 1)
+        states.setdefault(int(number), {})[key] = tensor
+    groups: list[dict[str, Any]] = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": states, "param_groups": groups})
+    return Progress(**header["progress"]), _part(tensors, "best.")
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> Iterator[str]:
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differences(a, b, f"{path}{key}.")
+        elif a != b:
+            yield f"{path}{key} was {a}, is {b}"

@@ -1,0 +1,214 @@
+"""The configuration of one training run: frozen dataclasses, read from one TOML."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from clmsda.errors import InputError
+from clmsda.networks import VARIANTS, NetworkConfig
+from clmsda.patches import AugmentationConfig, PatchConfig
+
+FORBID = {"extra": "forbid", "allow_inf_nan": False}
+PHANTOMS = "phantoms"
+
+
+class ConfigError(InputError):
+    """A TOML that is not a valid configuration; the message lists every error with its dotted path."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where training samples come from.
+
+    source: "phantoms" renders synthetic chests on the patch grids as they are needed; anything else
+        is the folder of a cohort (a relative one starts from the current folder).
+    samples_per_epoch, validation_samples: how many phantoms (ignored for a cohort).
+    samples_per_slice: augmented samples of each tumor slice per epoch of a cohort (the paper: five).
+    validation_fraction: share of a cohort's patients held out, stratified by size group.
+    workers: processes that prepare samples; 0 prepares them in the training process.
+    """
+
+    __pydantic_config__: ClassVar = FORBID
+
+    source: str = PHANTOMS
+    samples_per_epoch: Annotated[int, Field(gt=0)] = 512
+    validation_samples: Annotated[int, Field(gt=0)] = 64
+    samples_per_slice: Annotated[int, Field(gt=0)] = 5
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    workers: Annotated[int, Field(ge=0)] = 1
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """How the two views of a pair are chosen.
+
+    size_error: 1 is the paper: the size-variant view shows every tumor at the reference spacing, the
+        size-invariant one at its true size. Above 1, training is for self-sizing: the size-variant
+        view assumes a size that is wrong by a factor of up to `size_error` either way, and the
+        size-invariant one a size that is nearly right (log-normal, 10 %).
+    click_radius: views are centered at a click this far (as a fraction of the way to the tumor's
+        edge) from the tumor's center, at most; 0 is the paper's true center.
+    augmentation: one draw for both views of a pair.
+    """
+
+    __pydantic_config__: ClassVar = FORBID
+
+    size_error: Annotated[float, Field(ge=1, le=10)] = 1.0
+    click_radius: Annotated[float, Field(ge=0, le=1)] = 0.0
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """pairs: train on both views (CL-MSDA-Net), else on the size-variant one alone.
+
+    consistency: distance of the two consistency terms; weight: their factor (paper: 1).
+    """
+
+    __pydantic_config__: ClassVar = FORBID
+
+    pairs: bool = True
+    consistency: Literal["mse", "dice", "l1"] = "mse"
+    weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """Adam with the learning rate multiplied by `decay` after every epoch (paper section 2.4).
+
+    batch_size: samples (pairs) per step over all ranks. patience: epochs without a better validation
+    F1 before stopping. start: a model file of the same network whose weights to begin with, instead of
+    random ones. precision: "auto" is bfloat16 autocast on CUDA and float32 elsewhere.
+    """
+
+    __pydantic_config__: ClassVar = FORBID
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.95
+    epochs: Annotated[int, Field(gt=0)] = 100
+    patience: Annotated[int, Field(gt=0)] = 25
+    batch_size: Annotated[int, Field(gt=0)] = 8
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 5.0
+    start: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run."""
+
+    __pydantic_config__: ClassVar = FORBID
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$")]
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    patches: PatchConfig = field(default_factory=PatchConfig)
+    views: ViewConfig = field(default_factory=ViewConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+
+def read_config(path: Path | str, overrides: Sequence[str] = ()) -> TrainingConfig:
+    """Read a TOML, apply `key.path=value` overrides, and check everything at once.
+
+    Besides the fields of TrainingConfig, a top-level `variant` names one of the paper's four networks.
+
+    Raises ConfigError for a file that is missing or no TOML, an unknown key, a wrong type or a value
+    out of range.
+    """
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    for override in overrides:
+        _override(values, override)
+    return check(values, str(path))
+
+
+def check(values: dict[str, Any], where: str) -> TrainingConfig:
+    """Validate a parsed TOML: strict types, unknown keys refused, contradictions named."""
+    values = _with_variant(values, where)
+    try:
+        # Strict JSON mode takes lists for tuples and integers for floats, but no text for numbers.
+        config = TypeAdapter(TrainingConfig).validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: " + "; ".join(map(_problem, error.errors()))) from error
+    problems = list(_contradictions(config))
+    if problems:
+        raise ConfigError(f"{where}: " + "; ".join(problems))
+    return config
+
+
+def _problem(error: ErrorDetails) -> str:
+    path, kind = ".".join(map(str, error["loc"])), error["type"]
+    if kind == "unexpected_keyword_argument":
+        return f"{path}: unknown key"
+    if kind == "missing":
+        return f"{path}: expected a value, found none"
+    if kind == "value_error":  # from the dataclass's own check, which says what it found
+        return f"{path}: {error['ctx']['error']}"
+    return f"{path}: {error['msg']} (found {error['input']!r})"
+
+
+def _contradictions(config: TrainingConfig) -> Iterator[str]:
+    dims, step = config.patches.spatial_dims, 2 ** (config.network.levels - 1)
+    if dims != config.network.spatial_dims:
+        yield f"patches.shape has {dims} lengths, but network.spatial_dims is {config.network.spatial_dims}"
+    if config.patches.channels != config.network.in_channels:
+        made, taken = config.patches.channels, config.network.in_channels
+        yield f"patches make {made} channels, but network.in_channels is {taken}"
+    if any(n % step for n in config.patches.shape):
+        yield f"patches.shape must be divisible by {step} for network.levels = {config.network.levels}"
+    if config.data.source == PHANTOMS and None in (config.patches.reference_spacing_mm, config.patches.mean_size_mm):
+        yield "patches.reference_spacing_mm and patches.mean_size_mm must be given for phantoms"
+
+
+def _with_variant(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Spell out `variant`, one of the paper's four: it decides network.block and loss.pairs."""
+    if "variant" not in values:
+        return values
+    name = values["variant"]
+    if name not in list(VARIANTS):  # a list, as the value may be anything
+        raise ConfigError(f"{where}: variant: expected one of {', '.join(VARIANTS)}; found {name!r}")
+    spelled = {key: value for key, value in values.items() if key != "variant"}
+    for table, key, value in (("network", "block", VARIANTS[name].block), ("loss", "pairs", VARIANTS[name].pairs)):
+        given = spelled.get(table, {})
+        if not isinstance(given, dict):
+            continue  # the wrong type is reported with all others
+        if given.get(key, value) != value:
+            raise ConfigError(
+                f"{where}: {table}.{key} = {given[key]!r} contradicts variant {name!r}: give one of the two"
+            )
+        spelled[table] = given | {key: value}
+    return spelled
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = (part.strip() for part in override.partition("="))
+    if not equals or not key:
+        raise ConfigError(f"--set expects key.path=value, found {override!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is text, so that --set data.source=cohort needs no quotes
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override}: {parent!r} is a value, not a table")
+    values[last] = value

@@ -1,0 +1,263 @@
+"""The training loop (paper section 2.4): Adam, a decaying learning rate, early stop on validation F1.
+
+What a sample is depends only on (seed, epoch, number), what a step does only on its samples and the
+state before it; so a run that is stopped anywhere and resumed ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from clmsda import losses, models, networks
+from clmsda.files import make_folder, replacing
+from clmsda.training import checkpoint
+from clmsda.training.checkpoint import Progress
+from clmsda.training.config import ConfigError, TrainingConfig
+from clmsda.training.ranks import Ranks, join
+from clmsda.training.report import Report
+from clmsda.training.samples import Pair, Samples, open_samples
+
+CHECKPOINT, MODEL, CONFIG, METRICS = "checkpoint.safetensors", "model.safetensors", "config.json", "metrics.jsonl"
+
+
+def train(
+    config: TrainingConfig,
+    out: Path | str,
+    *,
+    device: str = "auto",
+    minutes: float | None = None,
+) -> Path:
+    """Train, or go on training, in the folder `out`; returns the path of the best model so far.
+
+    minutes: stop in good order after about this long, to be resumed later by the same call.
+
+    Writes config.json (resolved), metrics.jsonl (a line per epoch), TensorBoard events where
+    tensorboard is installed, checkpoint.safetensors and model.safetensors.
+    """
+    out = Path(out)
+    training, validation, config = open_samples(config)
+    with join(models.select_device(device)) as ranks:
+        run = _Run.start(config, out, ranks)
+        if run.progress.finished:
+            return out / MODEL
+        with Report(out, config, len(training), enabled=ranks.leads) as report:
+            deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
+            while not run.progress.finished:
+                if not run.train_epoch(training, report, deadline):
+                    break
+                run.finish_epoch(validation, report)
+    return out / MODEL
+
+
+@dataclass
+class _Run:
+    """The moving parts of a run: what a checkpoint holds, and where it is written."""
+
+    config: TrainingConfig
+    out: Path
+    ranks: Ranks
+    network: nn.Module
+    parallel: nn.Module
+    optimizer: torch.optim.Optimizer
+    progress: Progress
+    best: dict[str, torch.Tensor]
+
+    @classmethod
+    def start(cls, config: TrainingConfig, out: Path, ranks: Ranks) -> _Run:
+        """A new run, or the one whose checkpoint lies in `out`."""
+        torch.manual_seed(config.seed)
+        network = networks.build(config.network)
+        if config.optimization.start:
+            network.load_state_dict(_start(config).state_dict())
+        network = network.to(ranks.device)
+        optimizer = torch.optim.Adam(network.parameters(), lr=config.optimization.learning_rate)
+        progress = Progress()
+        best: dict[str, torch.Tensor] = {}
+        if (out / CHECKPOINT).is_file():
+            progress, best = checkpoint.load(out / CHECKPOINT, network, optimizer, config.to_json())
+        elif ranks.leads:
+            make_folder(out)
+            with replacing(out / CONFIG) as temporary:
+                temporary.write_text(config.to_json(), encoding="utf8")
+        return cls(config, out, ranks, network, ranks.wrap(network), optimizer, progress, best)
+
+    def train_epoch(self, samples: Samples, report: Report, deadline: float) -> bool:
+        """Go through the rest of this epoch; False where the deadline came first."""
+        progress, settings = self.progress, self.config.optimization
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * settings.decay**progress.epoch
+        order = np.random.default_rng([self.config.seed, progress.epoch]).permutation(len(samples)).tolist()
+        batches = [order[i : i + settings.batch_size] for i in range(0, len(order), settings.batch_size)]
+        batches = [batch for batch in batches if len(batch) >= self.ranks.count]
+        shares = [self.ranks.share(batch) for batch in batches[progress.step :]]
+        self.parallel.train()
+        saved = started = time.monotonic()
+        report.start_epoch(progress.epoch, progress.step, len(batches))
+        for batch in _load(samples, progress.epoch, shares, self.config.data.workers, self.ranks.device):
+            parts = self.step(batch)
+            for name, value in parts.items():
+                progress.sums[name] = progress.sums.get(name, 0.0) + value
+            progress.step += 1
+            now = time.monotonic()
+            progress.seconds, started = progress.seconds + now - started, now
+            report.advance(progress)
+            stop = self._agree(now > deadline)
+            if stop or self._agree(now - saved > 60 * settings.checkpoint_minutes):
+                self.save()
+                saved = time.monotonic()
+            if stop:
+                return False
+        return True
+
+    def step(self, batch: Pair) -> dict[str, float]:
+        """One update on this rank's share of a batch; returns the parts of its loss."""
+        parts = self.backward(batch, half=self.half)
+        if self.half and not self.finite():
+            # On CPUs, bfloat16 convolutions now and then leave a weight's gradient unset (oneDNN, tiny 3-D maps).
+            parts = self.backward(batch, half=False)
+        self.optimizer.step()
+        return {name: float(value.detach()) for name, value in parts.items()}
+
+    def backward(self, batch: Pair, *, half: bool) -> dict[str, torch.Tensor]:
+        """Gradients of the loss of a batch; returns its parts."""
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = self.loss(batch, half)
+        parts["total"].backward()
+        return parts
+
+    def finite(self) -> bool:
+        """Whether every gradient is. Ranks agree, since each has the mean over all."""
+        return bool(
+            torch.stack([p.grad.isfinite().all() for p in self.network.parameters() if p.grad is not None]).all()
+        )
+
+    @property
+    def half(self) -> bool:
+        """Whether this run computes in bfloat16."""
+        precision = self.config.optimization.precision
+        return precision == "bfloat16" or (precision == "auto" and self.ranks.device.type == "cuda")
+
+    def loss(self, batch: Pair, half: bool) -> dict[str, torch.Tensor]:
+        """Design section 2.3: supervised on both views, consistent between them; or one view alone."""
+        settings = self.config.loss
+        if not settings.pairs:
+            with self.autocast(half):
+                logits = self.parallel(batch.variant)
+            return {"total": losses.supervised(logits.float(), batch.variant_mask)}
+        with self.autocast(half):
+            logits = self.parallel(torch.cat([batch.variant, batch.invariant]))
+        variant, invariant = logits.float().chunk(2)
+        parts = losses.total(
+            variant, invariant, batch.variant_mask, batch.invariant_mask, batch.ratio,
+            distance=settings.consistency, weight=settings.weight,
+        )  # fmt: skip
+        return parts._asdict()
+
+    def autocast(self, half: bool) -> AbstractContextManager[None]:
+        return torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=half)
+
+    def finish_epoch(self, samples: Samples, report: Report) -> None:
+        """Validate, keep the best network, decide whether to stop, and save."""
+        progress, settings = self.progress, self.config.optimization
+        names = sorted(progress.sums)
+        sums = self.ranks.sum([progress.sums[name] for name in names])
+        means = {name: value / (progress.step * self.ranks.count) for name, value in zip(names, sums, strict=True)}
+        scores = self.validate(samples)
+        if scores["f1"] > progress.best_f1:
+            progress.best_f1, progress.best_epoch = scores["f1"], progress.epoch
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+            if self.ranks.leads:
+                self.save_model()
+        report.finish_epoch(progress, self.optimizer.param_groups[0]["lr"], means, scores)
+        progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
+        waited = progress.epoch - 1 - progress.best_epoch
+        progress.finished = progress.epoch >= settings.epochs or waited >= settings.patience
+        self.save()
+
+    @torch.inference_mode()
+    def validate(self, samples: Samples) -> dict[str, float]:
+        """Mean F1 over the validation samples, for each view that the network is trained on.
+
+        `f1` decides: the size-invariant view's for pairs, else the size-variant view's.
+        """
+        self.network.eval()
+        numbers = self.ranks.share(list(range(len(samples))))
+        size = self.config.optimization.batch_size
+        shares = [numbers[i : i + size] for i in range(0, len(numbers), size)]
+        sums = np.zeros(3)
+        for batch in _load(samples, 0, shares, self.config.data.workers, self.ranks.device):
+            with self.autocast(self.half):
+                variant, invariant = self.network(batch.variant), self.network(batch.invariant)
+            scores = _f1(variant, batch.variant_mask), _f1(invariant, batch.invariant_mask)
+            sums += [float(scores[0].sum()), float(scores[1].sum()), len(batch.ratio)]
+        total_variant, total_invariant, count = self.ranks.sum(sums.tolist())
+        variant_f1, invariant_f1 = total_variant / count, total_invariant / count
+        chosen = invariant_f1 if self.config.loss.pairs else variant_f1
+        return {"f1": chosen, "f1_variant": variant_f1, "f1_invariant": invariant_f1}
+
+    def save(self) -> None:
+        if self.ranks.leads:
+            path = self.out / CHECKPOINT
+            checkpoint.save(path, self.network, self.best, self.optimizer, self.progress, self.config.to_json())
+
+    def save_model(self) -> None:
+        """Write the network as it is now as the run's model."""
+        provenance = {
+            "name": self.config.name, "data": self.config.data.source, "epoch": self.progress.epoch,
+            "validation_f1": round(self.progress.best_f1, 4), "training_seconds": round(self.progress.seconds),
+        }  # fmt: skip
+        config = models.ModelConfig(self.config.network, self.config.patches, self.config.loss.pairs, provenance)
+        models.save(self.network, config, self.out / MODEL)
+
+    def _agree(self, wanted: bool) -> bool:
+        """Whether any rank wants it: clocks differ, but all ranks must stop and save together."""
+        return self.ranks.sum([float(wanted)])[0] > 0
+
+
+def _start(config: TrainingConfig) -> nn.Module:
+    """The network that a run begins with. Raises ConfigError where it is not of the run's architecture."""
+    model = models.load(config.optimization.start or models.SHIPPED, device="cpu")
+    if model.config.network != config.network:
+        raise ConfigError(
+            f"optimization.start: {model.name} is a {model.config.network}, the run's is {config.network}"
+        )
+    return model.network
+
+
+def _f1(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """(N,) F1 of each sample at probability 0.5; 1 where there is nothing to find and nothing found."""
+    found, true = logits.flatten(1) > 0, target.flatten(1) > 0.5
+    both, either = (found & true).sum(1), found.sum(1) + true.sum(1)
+    return torch.where(either > 0, 2 * both / either.clamp(min=1), torch.ones_like(both, dtype=torch.float32))
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """One epoch's samples as a map-style dataset; workers get it whole, so no state can go astray."""
+
+    samples: Samples
+    epoch: int
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> Pair:
+        return self.samples.pair(self.epoch, number)
+
+
+def _load(samples: Samples, epoch: int, shares: list[list[int]], workers: int, device: torch.device) -> Iterator[Pair]:
+    """Batches of pairs on the device, in order, prepared by `workers` processes."""
+    dataset: Any = _Epoch(samples, epoch)
+    loader: DataLoader[Pair] = DataLoader(dataset, batch_sampler=shares, num_workers=workers)
+    for batch in loader:
+        yield Pair(*(tensor.to(device, non_blocking=True) for tensor in batch))

@@ -1,0 +1,66 @@
+"""Ranks: the processes of one training run, as `torchrun` starts them (paper section 2.4).
+
+One process without `torchrun` is rank 0 of 1, and every function here then does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's number among `count` processes, and the device that it trains on."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def share(self, numbers: list[int]) -> list[int]:
+        """This rank's part of one batch: every rank takes turns, so that all see one order."""
+        return numbers[self.rank :: self.count]
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """Average gradients over ranks; batch-norm statistics follow rank 0."""
+        if self.count == 1:
+            return network
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=ids)
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Sum of each value over all ranks, in float64."""
+        if self.count == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return tensor.tolist()
+
+
+@contextmanager
+def join(device: torch.device) -> Iterator[Ranks]:
+    """Join the group that `torchrun` announces in the environment, with NCCL on CUDA, gloo elsewhere."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Ranks(0, 1, device)
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), count, device)
+    finally:
+        dist.destroy_process_group()

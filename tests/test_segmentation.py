@@ -1,0 +1,355 @@
+"""Segmentation with a network whose weights are known: whatever is denser than half tissue, half lung is tumor.
+
+On bright balls in a dark lung that network is exact, so what fails here is segmentation's own doing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clmsda import models
+from clmsda.geometry import Grid, Volume
+from clmsda.metrics import f1
+from clmsda.models import Model, ModelConfig
+from clmsda.networks import NetworkConfig
+from clmsda.patches import AXIAL, PatchConfig, view_grid
+from clmsda.prompts import Box, Point, PromptError, RecistLine
+from clmsda.segmentation import Lesion, segment
+from clmsda.segmentation.sizing import CANDIDATES_MM, choose, find_size, settle
+from clmsda.segmentation.views import View, agreement, look, sight, touches_border
+
+LUNG_HU, TISSUE_HU = -850.0, 40.0
+Ball = tuple[tuple[float, float, float], float]
+"""Center (LPS mm) and diameter (mm)."""
+
+
+class HalfTissue(nn.Module):
+    """Logits from the lung window: 0 halfway between lung and soft tissue, steep."""
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return 60 * (patches[:, :1] - ((LUNG_HU + TISSUE_HU) / 2 + 1350) / 1500)
+
+
+class Blind(nn.Module):
+    def forward(self, patches: Tensor) -> Tensor:
+        return torch.full_like(patches[:, :1], -9.0)
+
+
+def model(shape: tuple[int, ...] = (32, 32, 32), *, pairs: bool = True, network: nn.Module | None = None) -> Model:
+    """At the mean size of 46 mm a tumor spans 16 voxels of a patch."""
+    patches = PatchConfig(shape, reference_spacing_mm=46 / 16, mean_size_mm=46.0)
+    config = ModelConfig(NetworkConfig(len(shape), block="none"), patches, pairs)
+    return Model("half-tissue", "0123456789abcdef", config, network or HalfTissue(), torch.device("cpu"))
+
+
+def distance(grid: Grid, ball: Ball) -> np.ndarray:
+    """(slices, rows, columns) mm from the ball's surface, negative inside."""
+    points = grid.to_lps(np.moveaxis(np.indices(grid.shape), 0, -1))
+    return np.linalg.norm(points - ball[0], axis=-1) - ball[1] / 2
+
+
+def lung(
+    *balls: Ball, spacing_mm: Sequence[float] = (1.5, 1.5, 1.5), shape: tuple[int, int, int] = (72, 72, 72)
+) -> Volume:
+    """Balls in a lung around 0, 0, 0, with chest wall in front and behind."""
+    grid = Grid.axial(shape, spacing_mm, center_mm=(0, 0, 0))
+    dense = np.zeros(shape)
+    for ball in balls:
+        dense = np.maximum(dense, np.clip(0.5 - distance(grid, ball) / min(spacing_mm), 0, 1))
+    dense[:, :3] = dense[:, -3:] = 1
+    noise = np.random.default_rng(0).normal(0, 10, shape)
+    return Volume((LUNG_HU + (TISSUE_HU - LUNG_HU) * dense + noise).astype(np.int16), grid, "lung")
+
+
+def score(lesion: Lesion, *balls: Ball) -> float:
+    """F1 against the balls themselves."""
+    truth = np.min([distance(lesion.mask.grid, ball) for ball in balls], axis=0) <= 0
+    return f1(lesion.mask.voxels, truth)
+
+
+def only(volume: Volume, prompt: Point | RecistLine | Box, network: Model) -> Lesion:
+    (lesion,) = segment(volume, prompt, network).lesions
+    return lesion
+
+
+@pytest.mark.parametrize(
+    ("size_mm", "voxel_mm"), [(8.0, 1.0), (14.0, 1.0), (25.0, 1.5), (46.0, 1.5), (70.0, 2.0), (100.0, 2.5)]
+)
+@pytest.mark.parametrize("off_center", [0.0, 0.6])
+def test_one_click_finds_a_tumor_of_any_size(size_mm: float, voxel_mm: float, off_center: float) -> None:
+    ball = ((3.0, -2.0, 5.0), size_mm)
+    volume = lung(ball, spacing_mm=(voxel_mm, voxel_mm, voxel_mm), shape=(64, 72, 72))
+    click = np.array(ball[0]) + off_center * size_mm / 2 * np.array([0.6, -0.64, 0.48])
+    lesion = only(volume, Point(tuple(click)), model())
+    assert score(lesion, ball) >= 0.9
+    assert lesion.measurement is not None
+    assert lesion.measurement.size_mm == pytest.approx(size_mm, rel=0.06, abs=voxel_mm)
+    assert lesion.confidence > 0.8
+    assert lesion.warnings == ()  # the size settled, nothing was cut off
+
+
+@pytest.mark.parametrize("size_mm", [8.0, 25.0, 80.0])
+def test_the_size_settles_at_the_true_one(size_mm: float) -> None:
+    ball = ((0.0, 0.0, 0.0), size_mm)
+    voxel = 1.0 if size_mm < 20 else 2.0
+    sized = find_size(lung(ball, spacing_mm=[voxel] * 3, shape=(72, 72, 72)), model(), np.zeros(3), AXIAL)
+    assert sized is not None and sized.settled
+    assert sized.size_mm == pytest.approx(size_mm, rel=0.1, abs=1)
+    np.testing.assert_allclose(sized.center_mm, 0, atol=max(1.5, 0.05 * size_mm))
+
+
+def test_a_bad_start_takes_more_than_one_round() -> None:
+    """From a corner of the tumor in a view that it fills, whose measurement is that of the view."""
+    volume, click = lung(((0.0, 0.0, 0.0), 46.0)), np.array([6.0, -5.0, 4.0])
+    start = sight(look(volume, model(), click, click, [14.0], AXIAL)[0], click)
+    assert start is not None and start.cut_off and start.measurement.size_mm < 42
+    sized = settle(volume, model(), click, start, AXIAL)
+    assert sized.settled and sized.size_mm == pytest.approx(46, rel=0.08)
+    np.testing.assert_allclose(sized.center_mm, 0, atol=1.5)
+
+
+def test_thick_slices_and_a_turned_scan() -> None:
+    ball = ((4.0, 2.0, -6.0), 30.0)
+    upright = lung(ball, spacing_mm=(5.0, 1.2, 1.2), shape=(20, 80, 80))
+    assert score(only(upright, Point(ball[0]), model()), ball) >= 0.9
+    affine = upright.grid.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [19, 0, 79]
+    affine[:3, [0, 2]] *= -1
+    turned = Volume(np.ascontiguousarray(upright.voxels[::-1, :, ::-1]), Grid(upright.grid.shape, affine))
+    assert score(only(turned, Point(ball[0]), model()), ball) >= 0.9
+
+
+@pytest.mark.parametrize("network", [model(), model((32, 32))], ids=["3-D", "2-D"])
+def test_a_neighbor_is_not_included(network: Model) -> None:
+    wanted, neighbor = ((-14.0, 0.0, 0.0), 22.0), ((14.0, 4.0, 2.0), 26.0)
+    volume = lung(wanted, neighbor)
+    assert score(only(volume, Point(wanted[0]), network), wanted) >= 0.9
+    both = segment(volume, [Point(neighbor[0]), Point(wanted[0])], network)
+    assert score(both.lesions[0], neighbor) >= 0.9 and score(both.lesions[1], wanted) >= 0.9
+    assert set(np.unique(both.mask.voxels)) == {0, 1, 2}
+    assert both.mask.voxels[tuple(np.rint(volume.grid.to_index(wanted[0])).astype(int))] == 2
+
+
+@pytest.mark.parametrize(
+    "network", [model(), model((32, 32)), model((32, 32), pairs=False)], ids=["3-D", "2-D", "U-Net"]
+)
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        RecistLine((-10.0, 4.0, 2.0), (20.0, 4.0, 2.0)),
+        RecistLine((-8.0, 4.0, 2.0), (16.0, 7.0, 2.0)),  # a hand that shook
+        Box((-10.0, -11.0, -13.0), (20.0, 19.0, 17.0)),
+        Box((-10.0, -11.0, 2.0), (20.0, 19.0, 2.0)),  # drawn on one slice
+    ],
+)
+def test_a_line_and_a_box_carry_the_size(prompt: RecistLine | Box, network: Model) -> None:
+    ball = ((5.0, 4.0, 2.0), 30.0)
+    lesion = only(lung(ball), prompt, network)
+    assert score(lesion, ball) >= 0.9
+    assert lesion.prompt == prompt and lesion.warnings == ()
+
+
+def test_a_line_that_is_far_too_short_still_ends_with_the_whole_tumor() -> None:
+    ball = ((0.0, 0.0, 0.0), 60.0)
+    lesion = only(lung(ball, spacing_mm=(2, 2, 2)), RecistLine((-9, 0, 0), (9, 0, 0)), model())
+    assert score(lesion, ball) >= 0.9  # the view zoomed out while its border cut the tumor off
+    assert not any("border of the patch" in warning for warning in lesion.warnings)
+    lesion = only(lung(ball, spacing_mm=(2, 2, 2)), RecistLine((-4, 0, 0), (4, 0, 0)), model())
+    assert any("border of the patch" in warning for warning in lesion.warnings)
+
+
+def test_two_prompts_on_one_tumor_are_one_lesion() -> None:
+    ball = ((0.0, 0.0, 0.0), 40.0)
+    found = segment(lung(ball), [Point((8.0, 3.0, 0.0)), Point((-9.0, 0.0, 5.0))], model())
+    first, second = found.lesions
+    assert score(first, ball) >= 0.9
+    assert second.measurement is None and not second.mask.voxels.any()
+    assert second.warnings == ("the same tumor as lesion 1",)
+    assert set(np.unique(found.mask.voxels)) == {0, 1}
+
+
+class AllTissueWithin(nn.Module):
+    """The middle of every patch, out to a share of its side: a lesion as large as it was assumed to be."""
+
+    def forward(self, patches: Tensor) -> Tensor:
+        axes = [torch.linspace(-1, 1, n) for n in patches.shape[2:]]
+        radius = torch.stack(torch.meshgrid(*axes, indexing="ij")).norm(dim=0)
+        return (40 * (0.5 - radius)).expand_as(patches[:, :1])
+
+
+def test_a_voxel_belongs_to_one_lesion() -> None:
+    """Lesions that overlap in part are both kept, without a voxel in common, and the second says so."""
+    prompts = [RecistLine((-20, 0, 0), (0, 0, 0)), RecistLine((-7, 0, 0), (13, 0, 0))]
+    found = segment(lung(((0.0, 0.0, 0.0), 50.0)), prompts, model(network=AllTissueWithin()))
+    first, second = found.lesions
+    assert not (first.mask.voxels & second.mask.voxels).any()
+    assert first.measurement is not None and second.measurement is not None
+    assert second.measurement.volume_ml < first.measurement.volume_ml
+    assert any("% of it belongs to lesion 1" in warning for warning in second.warnings)
+
+
+@pytest.mark.parametrize("network", [model(), model((32, 32))], ids=["3-D", "2-D"])
+def test_a_click_on_nothing_is_an_empty_lesion_with_a_reason(network: Model) -> None:
+    volume = lung(((20.0, 0.0, 0.0), 20.0))
+    found = segment(volume, [Point((-30.0, 5.0, 20.0)), Point((20.0, 0.0, 0.0))], network)
+    nothing, ball = found.lesions
+    assert nothing.measurement is None and not nothing.mask.voxels.any() and nothing.warnings[0]
+    assert np.isnan(nothing.confidence)
+    assert ball.measurement is not None and set(np.unique(found.mask.voxels)) == {0, 2}
+    lost, kept = (lesion.to_json() for lesion in found.lesions)
+    assert lost.keys() == kept.keys()
+    assert lost["volume_ml"] == 0 and lost["long_axis_mm"] is None and lost["confidence"] is None
+
+
+def test_a_model_that_sees_nothing_says_so() -> None:
+    lesion = only(lung(((0.0, 0.0, 0.0), 20.0)), Point((0, 0, 0)), model(network=Blind()))
+    assert lesion.measurement is None
+    assert lesion.warnings == ("the model sees no tumor at the prompt, at any size: move the point",)
+
+
+@pytest.mark.parametrize("network", [model(), model((32, 32))], ids=["3-D", "2-D"])
+@pytest.mark.parametrize("end", [1, -1])
+def test_a_tumor_at_the_end_of_the_scan_warns(network: Model, end: int) -> None:
+    ball = ((0.0, 0.0, end * 50.0), 30.0)  # the scan ends at 54 mm
+    lesion = only(lung(ball), Point((0.0, 0.0, end * 48.0)), network)
+    assert score(lesion, ball) >= 0.9
+    assert lesion.warnings == ("the tumor reaches the first or last slice of the scan: it may be incomplete",)
+    assert lesion.measurement is not None and (71 if end > 0 else 0) in lesion.measurement.slices
+
+
+@pytest.mark.parametrize("slice_mm", [1.5, 4.0])
+@pytest.mark.parametrize("pairs", [True, False])
+def test_the_walk_goes_through_the_tumor_and_ends(slice_mm: float, pairs: bool) -> None:
+    ball = ((4.0, -3.0, 1.0), 34.0)
+    volume = lung(ball, spacing_mm=(slice_mm, 1.5, 1.5), shape=(round(108 / slice_mm), 72, 72))
+    lesion = only(volume, Point((6.0, 0.0, 9.0)), model((32, 32), pairs=pairs))
+    assert score(lesion, ball) >= 0.9
+    truth = np.flatnonzero((distance(volume.grid, ball) <= 0).any(axis=(1, 2)))
+    assert lesion.measurement is not None
+    assert np.abs(np.subtract(lesion.measurement.slices, (truth[0], truth[-1]))).max() <= 1
+    assert np.isnan(lesion.confidence) != pairs  # a single view has nothing to agree with
+
+
+def test_the_walk_does_not_jump_over_a_gap() -> None:
+    lower, upper = ((0.0, 0.0, -20.0), 24.0), ((0.0, 0.0, 20.0), 24.0)
+    lesion = only(lung(lower, upper), Point((0.0, 0.0, -20.0)), model((32, 32)))
+    assert score(lesion, lower) >= 0.9
+
+
+def test_a_click_between_two_slices_counts_for_the_nearer() -> None:
+    ball = ((0.0, 0.0, 0.0), 30.0)
+    volume = lung(ball, spacing_mm=(5.0, 1.5, 1.5), shape=(21, 72, 72))
+    masks = [only(volume, Point((0.0, 0.0, z)), model((32, 32))).mask.voxels for z in (0.0, 2.4, -2.4)]
+    assert (masks[0] == masks[1]).all() and (masks[0] == masks[2]).all()
+
+
+def test_the_answer_in_json() -> None:
+    ball = ((5.0, 4.0, 2.0), 30.0)
+    found = segment(lung(ball), [Point((5.0, 4.0, 2.0)), RecistLine((-10.0, 4.0, 2.0), (20.0, 4.0, 2.0))], model())
+    content = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert content["model"] == "half-tissue@0123456789ab" and content["image"] == "lung"
+    assert content["software"].startswith("clmsda ") and "research" in content["notice"]
+    first, second = content["lesions"]
+    assert (first["label"], second["label"]) == (1, 2)
+    assert first["volume_ml"] == pytest.approx(np.pi / 6 * 30**3 / 1000, rel=0.1)
+    assert first["long_axis_mm"] == pytest.approx(30, abs=2) and first["short_axis_mm"] == pytest.approx(30, abs=2)
+    for name in ("long", "short"):
+        start, end = first[f"{name}_axis_lps"]
+        assert np.linalg.norm(np.subtract(start, end)) == pytest.approx(first[f"{name}_axis_mm"], abs=0.05)
+        np.testing.assert_allclose(np.add(start, end) / 2, ball[0], atol=2)
+    assert first["slices"] == [28, 47] or np.abs(np.subtract(first["slices"], [27, 46])).max() <= 1
+    assert first["size_group"] in (1, 2) and 0.8 < first["confidence"] <= 1 and first["warnings"] == []
+    assert first["mean_hu"] == pytest.approx(TISSUE_HU, abs=60)
+    assert first["prompt"] == {"kind": "Point", "lps_mm": [5.0, 4.0, 2.0]}
+    assert second["prompt"] == {"kind": "RecistLine", "start_mm": [-10.0, 4.0, 2.0], "end_mm": [20.0, 4.0, 2.0]}
+
+
+def test_impossible_prompts_are_refused_before_any_work() -> None:
+    volume = lung(((0.0, 0.0, 0.0), 20.0))
+    for prompts, words in (([], "found none"), ([Point((0, 0, 0)), Point((900, 0, 0))], "inside the image")):
+        with pytest.raises(PromptError, match=words):
+            segment(volume, prompts, "no model of this name")
+    with pytest.raises(models.ModelError, match="no model of this name"):
+        segment(volume, Point((0, 0, 0)), "no model of this name")
+
+
+def test_progress_is_told_for_each_lesion() -> None:
+    told: list[str] = []
+    segment(lung(((0.0, 0.0, 0.0), 20.0)), [Point((0, 0, 0))] * 2, model(), progress=told.append)
+    assert told == ["lesion 1 of 2", "lesion 2 of 2"]
+
+
+def view(assumed_mm: float, size_mm: float, offset_mm: float = 0.0, middle_mm: float = 0.0) -> View:
+    """What a network would answer that assumed one size and saw a ball of another."""
+    config = model().config.patches
+    grid = view_grid(config, (middle_mm, 0, 0), config.ratio(assumed_mm))
+    inside = distance(grid, ((offset_mm, 0.0, 0.0), size_mm)) <= 0
+    return View(assumed_mm, grid, inside.astype(np.float32))
+
+
+def chosen(*views: View) -> float | None:
+    best = choose([sight(one, np.zeros(3)) for one in views])
+    return None if best is None else best.view.assumed_mm
+
+
+@pytest.mark.parametrize("size_mm", [10.0, 24.0, 60.0, 110.0])
+def test_the_assumed_size_nearest_to_the_true_one_is_chosen(size_mm: float) -> None:
+    best = chosen(*(view(assumed, size_mm) for assumed in CANDIDATES_MM))
+    assert best is not None and abs(np.log2(best / size_mm)) <= 0.26  # candidates are half an octave apart
+
+
+def test_the_self_consistent_size_is_chosen() -> None:
+    """The network leaks at large assumed sizes and sees a vessel at small ones; at 20 and 28 it agrees with itself."""
+    best = chosen(view(10, 5, 3), view(14, 7), view(20, 22), view(28, 23), view(40, 75), view(57, 90))
+    assert best in (20, 28)
+    assert chosen(view(20, 0.1, 50), view(28, 23), view(40, 0.1, 50)) == 28  # views without a tumor do not count
+    assert chosen(view(20, 0.1, 50)) is None
+
+
+def test_a_lone_view_that_measures_what_it_assumed_loses_to_neighbors_that_agree() -> None:
+    assert chosen(view(10, 10, 4), view(14, 30), view(20, 30), view(28, 30), view(40, 30)) == 28
+
+
+def test_agreement_is_f1_within_what_both_views_see() -> None:
+    def between(a: View, b: View) -> float:
+        one, other = sight(a, np.zeros(3)), sight(b, np.zeros(3))
+        assert one is not None and other is not None
+        assert agreement(one, other) == pytest.approx(agreement(other, one))
+        return agreement(one, other)
+
+    assert between(view(46, 40), view(46, 40)) == 1
+    assert between(view(30, 30), view(46, 30)) > 0.9
+    assert between(view(46, 40), view(46, 40 * 0.5 ** (1 / 3))) == pytest.approx(2 / 3, abs=0.05)  # half the volume
+    assert between(view(46, 60), view(46, 60, middle_mm=40)) > 0.99  # the other view's field cuts the ball
+    assert between(view(10, 60), view(60, 60)) == 1  # all that the small view sees is tumor in both
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (1, 6, 7)])
+def test_a_border_is_touched_on_every_axis_but_that_of_a_plane(shape: tuple[int, int, int]) -> None:
+    middle = [n // 2 for n in shape]
+    mask = np.zeros(shape, bool)
+    mask[tuple(middle)] = True
+    assert not touches_border(mask)
+    for axis in (axis for axis in range(3) if shape[axis] > 1):
+        for end in (0, -1):
+            index = list(middle)
+            index[axis] = end
+            mask = np.zeros(shape, bool)
+            mask[tuple(index)] = True
+            assert touches_border(mask)
+
+
+def test_there_is_no_tumor_beyond_the_scan() -> None:
+    volume = lung(((0.0, 0.0, 54.0), 30.0))
+    for network, directions in ((model(), AXIAL), (model((32, 32)), AXIAL)):
+        (seen,) = look(volume, network, np.array([0, 0, 50.0]), np.array([45.0, 0, 50.0]), [60.0], directions)
+        points = seen.grid.to_lps(np.moveaxis(np.indices(seen.grid.shape), 0, -1))
+        outside = ~volume.grid.contains(points)
+        assert outside.any() and not seen.probabilities[outside].any()
+        assert seen.probabilities.max() > 0.9

@@ -1,0 +1,199 @@
+"""Training for real: it learns, it can be killed anywhere, and it resumes to the same weights, on two ranks too."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clmsda import models, tensor_files
+from clmsda.cohorts import add_case
+from clmsda.geometry import Grid, Volume
+from clmsda.networks import NetworkConfig
+from clmsda.patches import NO_AUGMENTATION, AugmentationConfig, PatchConfig
+from clmsda.training import TrainingConfig, train
+from clmsda.training.checkpoint import HEADER, CheckpointError
+from clmsda.training.config import DataConfig, LossConfig, OptimizationConfig, ViewConfig
+from clmsda.training.loop import _Run
+from clmsda.training.ranks import Ranks
+from clmsda.training.samples import Pair, open_samples
+
+SIZES_MM = (14.0, 20.0, 26.0, 34.0, 44.0, 60.0)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six spheres in noise, 5 mm slices: nothing to do with lungs, but quickly learned."""
+    folder = tmp_path_factory.mktemp("cohort")
+    rng = np.random.default_rng(0)
+    grid = Grid.axial((16, 48, 48), (5.0, 2.0, 2.0), center_mm=(0, 0, 0))
+    points = grid.to_lps(np.stack(np.indices(grid.shape), axis=-1))
+    for number, size in enumerate(SIZES_MM):
+        mask = np.linalg.norm(points - rng.uniform(-8, 8, 3), axis=-1) <= size / 2
+        hu = np.where(mask, 30, -800) + rng.normal(0, 40, grid.shape)
+        volumes = Volume(hu.astype(np.int16), grid), Volume(mask.astype(np.uint8), grid)
+        add_case(folder, f"sphere-{number}", *volumes, image_path="", mask_path="")
+    return folder
+
+
+def config(cohort: Path, **changes: object) -> TrainingConfig:
+    base = TrainingConfig(
+        name="test",
+        data=DataConfig(source=str(cohort), samples_per_slice=1, validation_fraction=0.34, workers=0),
+        patches=PatchConfig(shape=(32, 32), reference_spacing_mm=4.0),
+        network=NetworkConfig(width=4, levels=3),
+        views=ViewConfig(augmentation=AugmentationConfig(shift=4)),
+        optimization=OptimizationConfig(learning_rate=5e-3, epochs=2, batch_size=4, checkpoint_minutes=1e-4),
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return tensor_files.read(out / "checkpoint.safetensors").tensors
+
+
+def progress(out: Path) -> dict:
+    """Where a run stands, as another process sees it while the run goes on."""
+    if not (out / "checkpoint.safetensors").is_file():
+        return {"epoch": 0, "step": 0}
+    return json.loads(tensor_files.read(out / "checkpoint.safetensors").texts[HEADER])["progress"]
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    one, other = weights(a), weights(b)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_it_learns_spheres_and_writes_a_usable_model(cohort: Path, tmp_path: Path) -> None:
+    settings = config(cohort, optimization=OptimizationConfig(learning_rate=1e-2, epochs=12, batch_size=4))
+    path = train(settings, tmp_path / "run", device="cpu")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(12))
+    assert rows[-1]["total"] < 0.5 * rows[0]["total"]
+    assert max(row["f1_invariant"] for row in rows) > 0.8
+    model = models.load(path, device="cpu")
+    assert model.config.pairs
+    assert model.config.patches.mean_size_mm is not None
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["patches"]["mean_size_mm"] > 0
+
+
+@pytest.mark.parametrize("pairs", [True, False])
+def test_stopping_in_good_order_and_resuming_changes_nothing(cohort: Path, tmp_path: Path, pairs: bool) -> None:
+    settings = config(cohort, loss=LossConfig(pairs=pairs))
+    train(settings, tmp_path / "whole", device="cpu")
+    calls = 0
+    while not progress(tmp_path / "pieces").get("finished"):
+        train(settings, tmp_path / "pieces", device="cpu", minutes=1e-6)
+        calls += 1
+    assert calls > 4
+    assert_same_weights(tmp_path / "whole", tmp_path / "pieces")
+
+
+def test_a_gradient_that_bfloat16_spoils_is_computed_again(cohort: Path, tmp_path: Path) -> None:
+    """One real backward pass is spoiled from outside; the step after it must not be."""
+    settings = config(cohort, optimization=OptimizationConfig(epochs=1, batch_size=4, precision="bfloat16"))
+    training, _, settings = open_samples(settings)
+    run = _Run.start(settings, tmp_path / "run", Ranks(0, 1, torch.device("cpu")))
+    batch = Pair(*(torch.stack(parts) for parts in zip(*(training.pair(0, i) for i in range(4)), strict=True)))
+    weight = next(run.network.parameters())
+    spoiled: list[bool] = []
+
+    def spoil(gradient: torch.Tensor) -> torch.Tensor:
+        spoiled.append(True)
+        return gradient * float("nan") if len(spoiled) == 1 else gradient
+
+    weight.register_hook(spoil)
+    run.step(batch)
+    assert len(spoiled) == 2
+    assert all(parameter.isfinite().all() for parameter in run.network.parameters())
+
+
+def test_no_training_sample_comes_from_a_validation_case(cohort: Path) -> None:
+    training, validation, settings = open_samples(config(cohort))
+    names = {case.case for case, _ in training.entries}  # type: ignore[attr-defined]
+    held = {case.case for case, _ in validation.entries}  # type: ignore[attr-defined]
+    assert names and held and not names & held
+    sizes = [case.size_mm for case in training.cohort.cases]  # type: ignore[attr-defined]
+    assert settings.patches.mean_size_mm == pytest.approx(np.mean(sizes), abs=1e-3)
+
+
+def test_a_pair_shows_the_tumor_at_two_sizes(cohort: Path) -> None:
+    views = ViewConfig(augmentation=NO_AUGMENTATION)
+    training, _, settings = open_samples(config(cohort, views=views))
+    for number in range(len(training)):
+        pair = training.pair(0, number)
+        assert float(pair.ratio) == pytest.approx(settings.patches.ratio(float(pair.size_mm)), rel=1e-4)
+        grown = float(pair.invariant_mask.sum()) / float(pair.variant_mask.sum())
+        assert grown == pytest.approx(float(pair.ratio) ** 2, rel=0.25)
+
+
+def test_samples_depend_on_seed_epoch_and_number_alone(cohort: Path) -> None:
+    training, *_ = open_samples(config(cohort))
+    first, again = training.pair(3, 2), training.pair(3, 2)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first.variant, training.pair(4, 2).variant)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(cohort: Path, tmp_path: Path) -> None:
+    train(config(cohort), tmp_path, device="cpu", minutes=1e-6)
+    with pytest.raises(CheckpointError, match=r"seed was 0, is 1.*--out"):
+        train(config(cohort, seed=1), tmp_path, device="cpu")
+
+
+def test_a_truncated_checkpoint_is_named(cohort: Path, tmp_path: Path) -> None:
+    train(config(cohort), tmp_path, device="cpu", minutes=1e-6)
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"not a whole checkpoint.*delete it"):
+        train(config(cohort), tmp_path, device="cpu")
+
+
+TOML = """
+name = "test"
+data = {{ source = "{cohort}", samples_per_slice = 1, validation_fraction = 0.34, workers = 0 }}
+patches = {{ shape = [32, 32], reference_spacing_mm = 4.0 }}
+network = {{ width = 4, levels = 3 }}
+optimization = {{ learning_rate = 5e-3, epochs = 3, batch_size = 4, checkpoint_minutes = 1e-4 }}
+"""
+
+
+def launch(toml: Path, out: Path, ranks: int) -> subprocess.Popen:
+    command = [sys.executable, "-m", "clmsda", "train", str(toml), "--out", str(out), "--device", "cpu"]
+    if ranks > 1:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m", "clmsda"]
+        command = [sys.executable, *torchrun, *command[3:]]
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def family(pid: int) -> list[int]:
+    """A process and all its descendants: torchrun's ranks live in sessions of their own."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(one for child in children for one in family(int(child)))]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the ranks to kill in /proc, which is Linux")
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_killed_for_real_it_resumes_to_the_same_weights(cohort: Path, tmp_path: Path, ranks: int) -> None:
+    toml = tmp_path / "run.toml"
+    toml.write_text(TOML.format(cohort=cohort))
+    assert launch(toml, tmp_path / "whole", ranks).wait(240) == 0
+    process = launch(toml, tmp_path / "killed", ranks)
+    deadline = time.monotonic() + 120
+    while progress(tmp_path / "killed")["step"] < 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    for pid in family(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.wait(30)
+    state = progress(tmp_path / "killed")
+    assert not state.get("finished") and state["step"] + state["epoch"] > 0
+    assert launch(toml, tmp_path / "killed", ranks).wait(240) == 0
+    assert_same_weights(tmp_path / "whole", tmp_path / "killed")
