@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from clmsda import networks
 from clmsda.networks import VARIANTS, NetworkConfig, NetworkError
 from clmsda.networks.dual_attention import ChannelAttention, PositionAttention, pool_to, pooled_shape
-from clmsda.networks.layers import KITS, double_axis, upsample
+from clmsda.networks.layers import KITS, double_axis, fold, unfold, upsample
 from clmsda.networks.multi_scale import MultiScale
 
 BLOCKS = ["none", "ms", "msda"]
@@ -349,3 +349,41 @@ def test_configuration_survives_json_and_refuses_unknown_keys() -> None:
         adapter.validate_python({"wdith": 8})
     with pytest.raises(ValidationError, match="multiple of 4"):
         adapter.validate_python({"width": 10})
+
+
+def test_folding_by_hand() -> None:
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    corners = [[[0, 2], [8, 10]], [[1, 3], [9, 11]], [[4, 6], [12, 14]], [[5, 7], [13, 15]]]
+    assert torch.equal(fold(x, 2), torch.tensor([corners], dtype=torch.float32))
+    assert torch.equal(fold(x, 2), functional.pixel_unshuffle(x, 2))
+
+
+@pytest.mark.parametrize(("dims", "side"), list(itertools.product([2, 3], [1, 2, 4])))
+def test_unfolding_undoes_folding(dims: int, side: int) -> None:
+    x = images(dims, channels=3)
+    folded = fold(x, side)
+    assert folded.shape == (2, 3 * side**dims, *(n // side for n in SHAPES[dims]))
+    assert torch.equal(unfold(folded, side), x)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_folded_network_sees_every_voxel_and_answers_for_every_voxel(dims: int) -> None:
+    torch.manual_seed(0)
+    network = networks.build(small(dims, fold=2, levels=2)).eval()
+    x = images(dims).requires_grad_()
+    logits = network(x)
+    assert logits.shape == (2, 1, *SHAPES[dims])
+    logits.sum().backward()
+    assert x.grad is not None and (x.grad != 0).float().mean() > 0.99
+    neighbors = logits[..., 0::2] - logits[..., 1::2]
+    assert (neighbors != 0).all()  # two voxels of one block are told apart
+    assert (
+        networks.flops(network, (1, 1, *SHAPES[dims]))
+        < networks.flops(networks.build(small(dims, levels=2)), (1, 1, *SHAPES[dims])) / 2
+    )
+
+
+def test_sides_that_do_not_fold_are_refused() -> None:
+    network = networks.build(small(2, fold=2, levels=2))
+    with pytest.raises(NetworkError, match="multiples of 4 for 2 levels and fold 2"):
+        network(torch.zeros(1, 1, 8, 10))

@@ -135,6 +135,31 @@ def test_a_pair_shows_the_tumor_at_two_sizes(cohort: Path) -> None:
         assert grown == pytest.approx(float(pair.ratio) ** 2, rel=0.25)
 
 
+@pytest.mark.parametrize("source", ["cohort", "phantoms"])
+def test_recentered_views_keep_the_prompt_at_the_click(cohort: Path, source: str) -> None:
+    """Views centered at the click have its mark in their middle; recentered ones have the tumor there."""
+    patches = PatchConfig((16, 16, 16), 4.0, 46.0, mark_prompt=True)
+    data = DataConfig(source="phantoms" if source == "phantoms" else str(cohort), samples_per_epoch=12, workers=0)
+    moved = {}
+    for recentered in (0.0, 1.0):
+        views = ViewConfig(2.0, 1.0, recentered, NO_AUGMENTATION)
+        samples, *_ = open_samples(config(cohort, patches=patches, views=views, data=data))
+        pairs = [samples.pair(0, number) for number in range(4)]
+        centers = np.array([[center_of(pair.invariant[1]), center_of(pair.invariant_mask[0])] for pair in pairs])
+        moved[recentered] = np.linalg.norm(centers - 7.5, axis=-1).mean(axis=0)  # of the mark, of the tumor
+    assert moved[0.0][0] < 0.01 < moved[1.0][0]
+    assert moved[1.0][1] < moved[0.0][1]
+
+
+def center_of(image: torch.Tensor) -> list[float]:
+    """Index of the center of mass."""
+    return [float(c) for c in torch.stack([(g * image).sum() for g in indices(image.shape)]) / image.sum()]
+
+
+def indices(shape: torch.Size) -> list[torch.Tensor]:
+    return list(torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in shape), indexing="ij"))
+
+
 def test_samples_depend_on_seed_epoch_and_number_alone(cohort: Path) -> None:
     training, *_ = open_samples(config(cohort))
     first, again = training.pair(3, 2), training.pair(3, 2)

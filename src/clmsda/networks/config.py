@@ -26,6 +26,8 @@ class NetworkConfig:
     block_levels: the decoder levels that get the block, 0 at full resolution; None for all.
     attention_tokens: position attention is exact up to so many voxels; above, its keys and values
         (not its queries) are averaged down to at most so many. 0 for exact attention always.
+    fold: blocks of so many voxels a side enter as the channels of one, and leave the same way as
+        logits: the levels work on coarser maps, at a fraction of the cost. 1 is the paper's network.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -37,11 +39,12 @@ class NetworkConfig:
     block: Block = "msda"
     block_levels: tuple[int, ...] | None = None
     attention_tokens: int = 4096
+    fold: int = 1
 
     def __post_init__(self) -> None:
         if self.spatial_dims not in (2, 3):
             raise NetworkError(f"spatial_dims must be 2 or 3, found {self.spatial_dims}")
-        for name, lowest in (("in_channels", 1), ("width", 4), ("levels", 2), ("attention_tokens", 0)):
+        for name, lowest in (("in_channels", 1), ("width", 4), ("levels", 2), ("attention_tokens", 0), ("fold", 1)):
             if getattr(self, name) < lowest:
                 raise NetworkError(f"{name} must be at least {lowest}, found {getattr(self, name)}")
         if self.width % 4:
@@ -60,7 +63,7 @@ class NetworkConfig:
     @property
     def size_multiple(self) -> int:
         """Every side of an input must be a multiple of this."""
-        return int(2 ** (self.levels - 1))
+        return int(self.fold * 2 ** (self.levels - 1))
 
     def block_at(self, level: int) -> Block:
         """The block of one decoder level."""

@@ -60,3 +60,25 @@ def double_axis(x: Tensor, axis: int) -> Tensor:
     before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, length - 1)], axis)
     after = torch.cat([x.narrow(axis, 1, length - 1), x.narrow(axis, length - 1, 1)], axis)
     return torch.stack([torch.lerp(before, x, 0.75), torch.lerp(after, x, 0.75)], axis + 1).flatten(axis, axis + 1)
+
+
+def fold(x: Tensor, side: int) -> Tensor:
+    """(N, C, *spatial) to (N, C * side^dims, *spatial / side): blocks of voxels become channels."""
+    if side == 1:
+        return x
+    samples, channels, *lengths = x.shape
+    dims, small = len(lengths), [length // side for length in lengths]
+    blocks = x.reshape(samples, channels, *(part for length in small for part in (length, side)))
+    within, across = range(3, 3 + 2 * dims, 2), range(2, 2 + 2 * dims, 2)
+    return blocks.permute(0, 1, *within, *across).reshape(samples, channels * side**dims, *small)
+
+
+def unfold(x: Tensor, side: int) -> Tensor:
+    """The inverse of `fold`."""
+    if side == 1:
+        return x
+    samples, channels, *small = x.shape
+    dims = len(small)
+    blocks = x.reshape(samples, channels // side**dims, *[side] * dims, *small)
+    order = [axis for n in range(dims) for axis in (2 + dims + n, 2 + n)]
+    return blocks.permute(0, 1, *order).reshape(samples, channels // side**dims, *(side * n for n in small))

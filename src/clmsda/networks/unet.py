@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from clmsda.networks.config import NetworkConfig, NetworkError
-from clmsda.networks.layers import KITS, double_conv, upsample
+from clmsda.networks.layers import KITS, double_conv, fold, unfold, upsample
 from clmsda.networks.multi_scale import MultiScale
 
 
@@ -15,11 +15,11 @@ class UNet(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        dims, channels = config.spatial_dims, config.channels
+        dims, channels, folded = config.spatial_dims, config.channels, config.fold**config.spatial_dims
         self.config = config
         self.down = nn.ModuleList(
             double_conv(dims, before, after)
-            for before, after in zip((config.in_channels, *channels), channels, strict=False)
+            for before, after in zip((config.in_channels * folded, *channels), channels, strict=False)
         )
         self.pool = KITS[dims].pool(2)
         self.up = nn.ModuleList(
@@ -27,12 +27,12 @@ class UNet(nn.Module):
             for level in range(config.levels - 1)
         )
         self.blocks = nn.ModuleList(_block(config, level) for level in range(config.levels - 1))
-        self.head = KITS[dims].conv(config.width, 1, 1)
+        self.head = KITS[dims].conv(config.width, folded, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, *spatial) to logits (N, 1, *spatial); sides are multiples of 2^(levels - 1)."""
+        """(N, in_channels, *spatial) to logits (N, 1, *spatial); sides are multiples of fold * 2^(levels - 1)."""
         self._check(x)
-        x = x.contiguous(memory_format=KITS[self.config.spatial_dims].channels_last)
+        x = fold(x, self.config.fold).contiguous(memory_format=KITS[self.config.spatial_dims].channels_last)
         skips: list[Tensor] = []
         for level, conv in enumerate(self.down):
             x = conv(self.pool(x) if level else x)
@@ -40,10 +40,11 @@ class UNet(nn.Module):
         skips.pop()
         for skip, conv, block in reversed(list(zip(skips, self.up, self.blocks, strict=True))):
             x = block(conv(torch.cat([skip, upsample(x)], dim=1)))
-        return self.head(x)
+        return unfold(self.head(x), self.config.fold)
 
     def _check(self, x: Tensor) -> None:
         dims, multiple = self.config.spatial_dims, self.config.size_multiple
+        folded = f" and fold {self.config.fold}" * (self.config.fold > 1)
         if x.ndim != dims + 2 or x.shape[1] != self.config.in_channels:
             raise NetworkError(
                 f"a {dims}-D network of {self.config.in_channels} channels needs input "
@@ -51,7 +52,7 @@ class UNet(nn.Module):
             )
         if any(side % multiple for side in x.shape[2:]):
             raise NetworkError(
-                f"sides must be multiples of {multiple} for {self.config.levels} levels, "
+                f"sides must be multiples of {multiple} for {self.config.levels} levels{folded}, "
                 f"found {tuple(x.shape[2:])}: crop or pad the input"
             )
 

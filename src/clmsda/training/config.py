@@ -56,6 +56,8 @@ class ViewConfig:
         size-invariant one a size that is nearly right (log-normal, 10 %).
     click_radius: views are centered at a click this far (as a fraction of the way to the tumor's
         edge) from the tumor's center, at most; 0 is the paper's true center.
+    recentered: share of pairs whose views are centered at the tumor instead, off by about a tenth of
+        its size, while the prompt stays where the click was: what self-sizing does when it looks again.
     augmentation: one draw for both views of a pair.
     """
 
@@ -63,6 +65,7 @@ class ViewConfig:
 
     size_error: Annotated[float, Field(ge=1, le=10)] = 1.0
     click_radius: Annotated[float, Field(ge=0, le=1)] = 0.0
+    recentered: Annotated[float, Field(ge=0, le=1)] = 0.0
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
 
@@ -86,7 +89,8 @@ class OptimizationConfig:
 
     batch_size: samples (pairs) per step over all ranks. patience: epochs without a better validation
     F1 before stopping. start: a model file of the same network whose weights to begin with, instead of
-    random ones. precision: "auto" is bfloat16 autocast on CUDA and float32 elsewhere.
+    random ones. precision: "auto" is bfloat16 autocast on CUDA and float32 elsewhere; "bfloat16" pays on
+    CPUs that have instructions for it (AVX512-BF16, AMX), and is many times slower on all others.
     """
 
     __pydantic_config__: ClassVar = FORBID
@@ -166,14 +170,15 @@ def _problem(error: ErrorDetails) -> str:
 
 
 def _contradictions(config: TrainingConfig) -> Iterator[str]:
-    dims, step = config.patches.spatial_dims, 2 ** (config.network.levels - 1)
+    dims, step = config.patches.spatial_dims, config.network.size_multiple
     if dims != config.network.spatial_dims:
         yield f"patches.shape has {dims} lengths, but network.spatial_dims is {config.network.spatial_dims}"
     if config.patches.channels != config.network.in_channels:
         made, taken = config.patches.channels, config.network.in_channels
         yield f"patches make {made} channels, but network.in_channels is {taken}"
     if any(n % step for n in config.patches.shape):
-        yield f"patches.shape must be divisible by {step} for network.levels = {config.network.levels}"
+        folded = f" and network.fold = {config.network.fold}" * (config.network.fold > 1)
+        yield f"patches.shape must be divisible by {step} for network.levels = {config.network.levels}{folded}"
     if config.data.source == PHANTOMS and None in (config.patches.reference_spacing_mm, config.patches.mean_size_mm):
         yield "patches.reference_spacing_mm and patches.mean_size_mm must be given for phantoms"
 

@@ -88,10 +88,11 @@ class PhantomSamples:
             click = click + np.array([0, 0, _slice_offset(phantom, center, size, rng)])
         augmentation = self.views.augmentation.draw(rng, self.patches.spatial_dims)
         sizes = view_sizes(self.patches, self.views, size, rng)
+        middle = view_center(self.views, click, center, size, rng)
 
         def view(assumed_mm: float) -> tuple[torch.Tensor, torch.Tensor]:
             ratio = self.patches.ratio(assumed_mm)
-            grid = view_grid(self.patches, click, ratio, augmentation=augmentation)
+            grid = view_grid(self.patches, middle, ratio, augmentation=augmentation)
             hu, mask = phantoms.render(phantom, grid)
             hu = phantoms.acquire(hu, grid, phantom.acquisition, seed)
             image = channels(hu.numpy(), grid, self.patches, click)
@@ -119,11 +120,14 @@ class CohortSamples:
         case, k = self.entries[number]
         rng = np.random.default_rng([self.seed, epoch, number])
         image, mask = self.cohort.slab(case)
-        center = np.array(case.center_mm)
+        click = center = np.array(case.center_mm)
         if self.views.click_radius:
-            center = _click_in_mask(mask, center, self.views.click_radius, rng)
+            click = _click_in_mask(mask, center, self.views.click_radius, rng)
+            center = view_center(self.views, click, center, case.size_mm, rng)
         if self.patches.spatial_dims == 2:
-            image, mask, center = _slice(image, mask, center, k)
+            click, center = (_into_slice(image, point, k) for point in (click, center))
+            low, high = (k, 0, 0), (k + 1, *image.grid.shape[1:])
+            image, mask = image.crop(low, high), mask.crop(low, high)
         augmentation = self.views.augmentation.draw(rng, self.patches.spatial_dims)
         sizes = view_sizes(self.patches, self.views, case.size_mm, rng)
         directions = directions_of(image.grid) if self.patches.spatial_dims == 2 else AXIAL
@@ -131,7 +135,7 @@ class CohortSamples:
         def view(assumed_mm: float) -> tuple[torch.Tensor, torch.Tensor]:
             ratio = self.patches.ratio(assumed_mm)
             grid = view_grid(self.patches, center, ratio, directions=directions, augmentation=augmentation)
-            patch = cut(image, grid, self.patches, center)
+            patch = cut(image, grid, self.patches, click)
             return torch.from_numpy(patch), torch.from_numpy(cut_mask(mask, grid, self.patches))
 
         return _pair(view, sizes, case.size_mm)
@@ -145,6 +149,13 @@ def view_sizes(
         return patches.ratio(1.0), size_mm  # ratio(1) is S_mean: the variant view at the reference spacing
     limit = np.log(views.size_error)
     return size_mm * float(np.exp(rng.uniform(-limit, limit))), size_mm * float(np.exp(rng.normal(0, 0.1)))
+
+
+def view_center(
+    views: ViewConfig, click: NDArray, center: NDArray, size_mm: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Where both views are centered: at the click, or about the tumor's center; see `ViewConfig.recentered`."""
+    return center + rng.normal(0, 0.1, 3) * size_mm if rng.random() < views.recentered else click
 
 
 def _pair(
@@ -186,8 +197,7 @@ def _toward(offsets: NDArray, center: NDArray, radius: float, rng: np.random.Gen
     return center + radius * rng.uniform() * offsets[rng.integers(len(offsets))][::-1]
 
 
-def _slice(image: Volume, mask: Volume, center: NDArray, k: int) -> tuple[Volume, Volume, NDArray[np.float64]]:
-    """One slice of both volumes, and the tumor's center moved into it (one center for all slices)."""
-    index = image.grid.to_index(center)
-    low, high = (k, 0, 0), (k + 1, *image.grid.shape[1:])
-    return image.crop(low, high), mask.crop(low, high), image.grid.to_lps([k, index[1], index[2]])
+def _into_slice(image: Volume, point_mm: NDArray, k: int) -> NDArray[np.float64]:
+    """A point moved along the slice axis into slice k (the paper: one center for all slices of a tumor)."""
+    _, row, column = image.grid.to_index(point_mm)
+    return image.grid.to_lps([k, row, column])
