@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -12,6 +16,8 @@ import SimpleITK as sitk
 import torch
 from command_line import chest, refused, save_constant_model
 from dicom_series import save, sheared, slices, write_series
+from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.uid import MRImageStorage
 
 from clmsda.geometry import Volume
@@ -149,3 +155,43 @@ def test_a_folder_where_a_file_was_meant(volume: Volume, tmp_path: Path, out: Pa
     arguments = ["--point=60,-60,-40", "-o", out / "m.nii.gz", "--json", out / "m.json", "--model", model]
     assert "folder" in refused("segment", tmp_path / "ct.nii.gz", *arguments)
     assert [path.name for path in out.iterdir()] == ["m.nii.gz"]
+
+
+def test_the_ct_itself_as_the_output(volume: Volume, tmp_path: Path, model: Path) -> None:
+    ct = tmp_path / "ct.nii.gz"
+    write_image(volume, ct)
+    before = ct.read_bytes()
+    message = refused("segment", ct, "--point=60,-60,-40", "-o", ct, "--model", model)
+    assert "it is the CT itself" in message
+    assert ct.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("attribute", "text"),
+    [("ImagePositionPatient", r"0.0\abc\6.0"), ("PixelSpacing", r"1,0\1,0"), ("RescaleIntercept", "-10,4")],
+)
+def test_numbers_that_are_none(
+    volume: Volume, tmp_path: Path, out: Path, model: Path, attribute: str, text: str
+) -> None:
+    for path in write_series(tmp_path / "ct", volume):
+        dataset = dcmread(path)
+        element = dataset[attribute]
+        spoiled = RawDataElement(element.tag, "DS", len(text), text.encode(), 0, False, True)
+        dataset._dict[element.tag] = spoiled
+        dataset.save_as(path)
+    assert attribute.lower() in segment(tmp_path / "ct", out, model)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
+def test_a_terminated_run_leaves_nothing_behind(volume: Volume, tmp_path: Path, out: Path, model: Path) -> None:
+    ct = tmp_path / "ct.nii.gz"
+    write_image(volume, ct)
+    command = ["segment", ct, *["--point=60,-60,-40"] * 200, "-o", out / "m.nii.gz", "--model", model]
+    process = subprocess.Popen([sys.executable, "-m", "clmsda", *map(str, command)])
+    deadline = time.monotonic() + 60
+    while not list(out.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert list(out.iterdir())  # the unfinished mask
+    process.terminate()
+    assert process.wait(60) == 143
+    assert not list(out.iterdir())

@@ -353,3 +353,16 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):  # the command line says it in one line
         write_phantoms(tmp_path / "file", 1, seed=2, matrix=64)
+
+
+def test_phantoms_of_another_matrix_are_refused(phantom_cohort: Path) -> None:
+    with pytest.raises(CohortError, match=r"64 rows.*128 are asked for.*--matrix 64"):
+        write_phantoms(phantom_cohort, 2, seed=2, matrix=128)
+
+
+def test_a_phantom_with_a_damaged_slab_is_written_again(phantom_cohort: Path) -> None:
+    case = Cohort.open(phantom_cohort).cases[0]
+    slab = phantom_cohort / "slabs" / f"{case.case}.npy"
+    slab.unlink()
+    cohort = write_phantoms(phantom_cohort, 1, seed=2, matrix=64)
+    assert cohort.slab(case)[0].voxels.shape[1:] == (64, 64)

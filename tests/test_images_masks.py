@@ -239,3 +239,50 @@ def test_the_seed_papers_tumor(shared_data: Path) -> None:
     assert np.count_nonzero(tumor.voxels.any(axis=(1, 2))) == 21
     inside = np.rint(ct.grid.to_index((82.5, -199.8, -459.5))).astype(int)
     assert tumor.voxels[tuple(inside)] == 1
+
+
+@pytest.mark.parametrize("lopsided", ["upward"], indirect=True)
+def test_what_was_drawn_on_a_thicker_reconstruction_is_refused(labels: Volume, tmp_path: Path) -> None:
+    """On every third slice of this image, volume would silently be a third."""
+    path = write(rtstruct({"GTV": [square(labels.grid, k) for k in (0, 3, 6)]}), tmp_path / "rt")
+    with pytest.raises(errors.BadContour, match=r"every 3rd slice .* thicker reconstruction"):
+        read_mask(path, grid=labels.grid)
+    thick = Grid(labels.grid.crop((0, 0, 0), (3, 11, 13)).shape, labels.grid.affine * [3, 1, 1, 1])
+    image = Volume(np.zeros(thick.shape, np.int16), thick)
+    path = write(segmentation(slices(image), np.ones(thick.shape, np.uint8), "BINARY", names=["a"]), tmp_path / "seg")
+    assert read_mask(path).voxels.shape == thick.shape
+    with pytest.raises(errors.GridMismatch, match=r"every 3 slices .* thicker reconstruction"):
+        read_mask(path, grid=labels.grid)
+
+
+def test_contours_that_leave_the_image_are_refused(labels: Volume, tmp_path: Path) -> None:
+    """What lies outside would be lost without a word; a border of half a voxel is none."""
+    path = write(rtstruct({"GTV": [square(labels.grid, 2, size=9)]}), tmp_path)
+    with pytest.raises(errors.BadContour, match=r"reaches 1.0 voxels beyond the image"):
+        read_mask(path, grid=labels.grid)
+
+
+def test_contours_of_either_closed_kind_are_filled(labels: Volume, tmp_path: Path) -> None:
+    for label in (1, 2):
+        dataset = rtstruct({"GTV": contours_of(labels, label)}, kind="CLOSEDPLANAR_XOR")
+        path = write(dataset, tmp_path / str(label))
+        np.testing.assert_array_equal(read_mask(path, grid=labels.grid).voxels, labels.voxels == label)
+
+
+def test_a_segmentation_of_slices_with_rounded_positions(labels: Volume, tmp_path: Path) -> None:
+    """Position headers of a tenth of a millimeter place frames a little beside the CT's even grid."""
+    dataset = segmentation(slices(labels), labels.voxels, "BINARY", names=NAMES)
+    for number, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        position = group.PlanePositionSequence[0]
+        nudge = 0.03 * (-1) ** number
+        position.ImagePositionPatient = [round(float(x) + nudge, 4) for x in position.ImagePositionPatient]
+    path = write(dataset, tmp_path)
+    np.testing.assert_array_equal(read_mask(path, grid=labels.grid).voxels, labels.voxels)
+
+
+def test_a_truncated_segmentation_is_named(labels: Volume, tmp_path: Path) -> None:
+    path = write(segmentation(slices(labels), labels.voxels, "BINARY", names=NAMES), tmp_path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    for roi in (None, "GTV"):
+        with pytest.raises(InputError, match="mask"):
+            read_mask(path, grid=labels.grid, roi=roi)

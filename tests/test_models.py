@@ -206,3 +206,21 @@ def test_patches_and_network_must_fit() -> None:
 
 def test_the_configuration_is_plain_json() -> None:
     assert json.loads(json.dumps(asdict(CONFIG)))["patches"]["shape"] == [8, 12]
+
+
+def test_a_calibration_gives_the_f1_to_expect(network: torch.nn.Module, tmp_path: Path) -> None:
+    calibrated = replace(CONFIG, calibration=((0.2, 0.3), (0.6, 0.5), (0.8, 0.9)))
+    models.save(network, calibrated, tmp_path / "model.safetensors")
+    config = models.load(tmp_path / "model.safetensors", "cpu").config
+    assert config.calibration == calibrated.calibration
+    assert [config.confidence(a) for a in (0.0, 0.2, 0.4, 0.7, 0.8, 1.0)] == pytest.approx(
+        [0.3, 0.3, 0.4, 0.7, 0.9, 0.9]
+    )
+    assert CONFIG.confidence(0.37) == 0.37  # never measured: the agreement itself
+    assert np.isnan(calibrated.confidence(float("nan")))
+
+
+@pytest.mark.parametrize("knots", [((0.5, 0.2), (0.4, 0.3)), ((0.4, 0.3), (0.4, 0.4)), ((0.4, 0.3), (0.5, 0.2))])
+def test_a_calibration_that_falls_is_refused(knots: tuple[tuple[float, float], ...]) -> None:
+    with pytest.raises(ModelError, match="must ascend"):
+        replace(CONFIG, calibration=knots)

@@ -43,7 +43,7 @@ def contour_box(picture, panel) -> tuple[int, int]:
 
 def test_lengths_on_the_picture_are_in_proportion(tmp_path):
     volume, mask = chest()
-    draw(volume, [(mask, measure(mask))], tmp_path / "picture.png")
+    draw(volume, [(1, mask, measure(mask))], tmp_path / "picture.png")
     picture = read(tmp_path / "picture.png")
     pixels_per_mm = contour_box(picture, 0)[0] / 28
     for panel, (width_mm, height_mm) in enumerate([(28, 18), (28, 24), (18, 24)]):
@@ -56,7 +56,7 @@ def test_lengths_on_the_picture_are_in_proportion(tmp_path):
 def test_the_patient_looks_the_same_however_stored(tmp_path, signs):
     for name, stored in (("one", (1, 1, 1)), ("other", signs)):
         volume, mask = chest(stored)
-        draw(volume, [(mask, measure(mask))], tmp_path / f"{name}.png")
+        draw(volume, [(1, mask, measure(mask))], tmp_path / f"{name}.png")
     one, other = (read(tmp_path / f"{name}.png") for name in ("one", "other"))
     different = (np.abs(one - other) > 40).any(axis=-1).mean()
     assert different < 0.02  # captions count slices, rows and columns the other way round
@@ -94,7 +94,7 @@ def test_every_lesion_gets_a_row_and_image_borders_are_no_obstacle(tmp_path, lop
     lesions = []
     for label in (1, 2, 3):
         mask = Volume(labels.voxels == label, labels.grid)
-        lesions.append((mask, measure(mask)))
+        lesions.append((label, mask, measure(mask)))
     draw(lopsided, lesions[:1], tmp_path / "one.png")
     draw(lopsided, lesions, tmp_path / "three.png")
     one, three = read(tmp_path / "one.png"), read(tmp_path / "three.png")
@@ -108,7 +108,7 @@ def test_every_lesion_gets_a_row_and_image_borders_are_no_obstacle(tmp_path, lop
 def test_nothing_is_left_behind_when_it_cannot_be_written(tmp_path):
     volume, mask = chest()
     with pytest.raises(OutputError):
-        draw(volume, [(mask, measure(mask))], tmp_path / "missing" / "picture.png")
+        draw(volume, [(1, mask, measure(mask))], tmp_path / "missing" / "picture.png")
     with pytest.raises(GridError, match="image's grid"):
-        draw(chest(shape=(40, 64, 81))[0], [(mask, measure(mask))], tmp_path / "picture.png")
+        draw(chest(shape=(40, 64, 81))[0], [(1, mask, measure(mask))], tmp_path / "picture.png")
     assert list(tmp_path.iterdir()) == []

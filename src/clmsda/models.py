@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -40,6 +42,8 @@ class ModelConfig:
     """Everything that has to travel with the weights.
 
     pairs: whether the network was trained on both views (CL-MSDA-Net) or on the size-variant one.
+    calibration: (agreement of the views, F1 to expect) pairs, both ascending, measured on cases that
+        were not trained on; empty where nobody measured it.
     provenance: free-form facts for people: data, recipe, date, scores.
     """
 
@@ -48,6 +52,7 @@ class ModelConfig:
     network: NetworkConfig
     patches: PatchConfig
     pairs: bool
+    calibration: tuple[tuple[float, float], ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -58,6 +63,15 @@ class ModelConfig:
                 f"patches of {made[0]} dimensions and {made[1]} channels do not fit a network for {taken[0]} "
                 f"dimensions and {taken[1]} channels"
             )
+        if any(a >= c or b > d for (a, b), (c, d) in pairwise(self.calibration)):
+            raise ModelError(f"calibration must ascend, found {self.calibration}")
+
+    def confidence(self, agreement: float) -> float:
+        """The F1 to expect where the views agree this much; the agreement itself without a calibration."""
+        if not self.calibration:
+            return agreement
+        knots = np.array(self.calibration)
+        return float(np.interp(agreement, knots[:, 0], knots[:, 1]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,10 @@ Commands import what they need when they run, so that `clmsda --help` answers at
 from __future__ import annotations
 
 import os
+import re
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -20,8 +23,10 @@ from clmsda.cli.segment import segment
 from clmsda.cli.train import train
 from clmsda.errors import InputError
 
-REFUSED, STOPPED, UNREAD = 2, 130, 141
-"""Exit status for input that cannot be used (wrong options too), for Ctrl-C, and for output that nobody reads."""
+REFUSED, STOPPED, UNREAD, TERMINATED = 2, 130, 141, 143
+"""Exit status for input that cannot be used (wrong options too), for Ctrl-C, for output that nobody reads, for kill."""
+
+_NO_MEMORY = re.compile("out of memory|can't allocate memory")  # as torch says it, of a GPU or of the machine
 
 app = typer.Typer(
     name="clmsda",
@@ -58,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Set CLMSDA_DEBUG=1 to see where an error came from.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that unfinished files are taken away
     try:
         status = app(arguments, standalone_mode=False)
         sys.stdout.flush()
@@ -84,7 +91,7 @@ def _explain(error: Exception) -> str | None:
         command = getattr(getattr(error, "ctx", None), "command_path", "clmsda")
         message = " ".join(error.format_message().split())
         return f"{message} (see {command} --help)" if message else ""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
         return "not enough memory: close other programs, or segment a smaller part of the CT"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -12,7 +12,7 @@ from clmsda.cli.options import new_table, show, status
 
 app = typer.Typer(help="Versions and devices; or one of: networks, model, series.", invoke_without_command=True)
 
-PACKAGES = ("torch", "numpy", "scipy", "pydicom", "SimpleITK", "highdicom")
+PACKAGES = ("torch", "numpy", "scipy", "pydicom", "SimpleITK")
 
 
 @app.callback()
@@ -84,8 +84,5 @@ def series(
     """The DICOM series in a folder or zip: what `--series` takes."""
     from clmsda.images import list_series
 
-    rows = [
-        [one.uid, one.modality + " localizer" * one.localizer, one.description, str(one.images)]
-        for one in list_series(path)
-    ]
-    show(new_table(["series", "modality", "description", "images"], rows))
+    for one in list_series(path):  # a line each, never wrapped: the UID is there to be copied
+        typer.echo(one)

@@ -34,6 +34,8 @@ def measure(
 
     if json is not None and json != STDOUT:
         check_suffix(json, [".json"])
+    if series is not None and image is None:
+        raise typer.BadParameter("--series chooses among the series of --image: give that too")
     ct = images.read_ct(image, series=series) if image else None
     labels = images.read_mask(mask, grid=ct.grid if ct else None, roi=roi)
     present = [int(label) for label in np.unique(labels.voxels) if label]

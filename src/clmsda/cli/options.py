@@ -43,9 +43,10 @@ def status(text: str) -> Iterator[Callable[[str], None]]:
     Gives a function that says how far it is.
     """
     from rich.console import Console
+    from rich.markup import escape
 
-    with Console(stderr=True).status(text) as spinner:
-        yield lambda more: spinner.update(f"{text}: {more}")
+    with Console(stderr=True).status(escape(text)) as spinner:
+        yield lambda more: spinner.update(escape(f"{text}: {more}"))
 
 
 def show(table: Table) -> None:
@@ -60,13 +61,14 @@ def show(table: Table) -> None:
 
 def new_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
     from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     return table
 
 

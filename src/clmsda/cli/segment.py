@@ -10,7 +10,7 @@ import typer
 
 from clmsda.cli.options import STDOUT, Device, Frame, Json, ModelName, check_suffix, status, write_json
 from clmsda.cli.tables import show_lesions
-from clmsda.files import replacing
+from clmsda.files import OutputError, replacing
 
 if TYPE_CHECKING:
     from clmsda.geometry import Volume
@@ -57,6 +57,9 @@ def segment(
     if not texts:
         raise typer.BadParameter("say where the tumor is: give at least one --point, --recist or --box")
     outputs = _named(output, json, preview)
+    for path in outputs.values():
+        if path.exists() and ct.exists() and path.samefile(ct):
+            raise OutputError(f"cannot write {path}: it is the CT itself; choose another name")
     with ExitStack() as whole:  # entered first, so that a folder that cannot be written is refused before the work
         paths = {kind: whole.enter_context(replacing(path)) for kind, path in outputs.items()}
         volume, found = _run(ct, texts, frame, series, model, device)
@@ -114,4 +117,4 @@ def write_outputs(
     if preview is not None:
         from clmsda.segmentation.preview import draw
 
-        draw(volume, [(one.mask, one.measurement) for one in found.lesions if one.measurement], preview)
+        draw(volume, [(one.label, one.mask, one.measurement) for one in found.lesions if one.measurement], preview)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clmsda import phantoms
-from clmsda.cohorts.cohort import TABLE, Case, Cohort, add_case
+from clmsda.cohorts.cohort import TABLE, Case, Cohort, CohortError, add_case
 
 
 def write_phantoms(
@@ -20,14 +20,15 @@ def write_phantoms(
     """Write `cases` synthetic CTs (images/*.nii.gz, masks/*.nii.gz) and their slabs and table.
 
     Case number i is phantom `seed + i`. matrix: rows and columns of each CT. Cases that the folder
-    holds already are kept, so an interrupted run continues where it stopped.
+    holds already are kept, so an interrupted run continues where it stopped; what is damaged is made anew.
+    Raises CohortError for a folder with cases of another matrix.
     """
     from clmsda.images import write_image, write_mask
 
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / "masks").mkdir(exist_ok=True)
-    done = {case.case: case for case in Cohort.open(folder).cases} if (folder / TABLE).is_file() else {}
+    done = _whole(Cohort.open(folder), matrix) if (folder / TABLE).is_file() else {}
     for number in range(seed, seed + cases):
         name = f"phantom-{number:05d}"
         if name not in done:
@@ -39,3 +40,22 @@ def write_phantoms(
         if progress:
             progress(done[name])
     return Cohort.open(folder)
+
+
+def _whole(cohort: Cohort, matrix: int) -> dict[str, Case]:
+    """The cases whose files are all there. Raises CohortError where they are of another matrix."""
+    found = {}
+    for case in cohort.cases:
+        if not all((cohort.folder / path).is_file() for path in (case.image, case.mask)):
+            continue
+        try:
+            rows = cohort.slab(case)[0].grid.shape[1]
+        except CohortError:
+            continue
+        if rows != matrix:
+            raise CohortError(
+                f"{cohort.folder} holds CTs of {rows} rows, for instance {case.case}, but {matrix} are asked for: "
+                f"choose another folder, or --matrix {rows}"
+            )
+        found[case.case] = case
+    return found

@@ -1,6 +1,6 @@
 """The only rooms that know file formats: any chest CT in, masks in and out.
 
-Importing this costs little: pydicom, SimpleITK and scikit-image are imported when a file needs them.
+Importing this costs little: pydicom and SimpleITK are imported when a file needs them.
 """
 
 from clmsda.images.ct import list_series, read_ct

@@ -72,6 +72,8 @@ def list_series(path: str | os.PathLike[str]) -> list[Series]:
     from clmsda.images.dicom_files import load_all, opened, series_of
 
     path = Path(path)
+    if path.is_file() and is_voxel_file(path):
+        raise UnknownFormat(f"{path} is one image, without series: give a DICOM folder or a .zip of one")
     _check_is_dicom(path)
     with opened(path) as root:
         return series_of(load_all(root, path), root)

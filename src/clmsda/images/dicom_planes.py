@@ -69,7 +69,7 @@ def planes_of(file: DicomFile) -> list[Plane]:
         raise UnreadableFile(f"{file.name} is truncated: it ends before its pixels; fetch it again")
     if header.get("SamplesPerPixel", 1) != 1:
         raise NotCT(f"{file.name} has {header.SamplesPerPixel} values per pixel: a color picture, not a CT slice")
-    tilt = float(header.get("GantryDetectorTilt") or 0)
+    tilt = float(_numbers(header, "GantryDetectorTilt", 1, file)[0]) if header.get("GantryDetectorTilt") else 0.0
     if abs(tilt) > TILT_DEGREES:
         raise GantryTilt(
             f"{file.name} was taken with the gantry tilted by {tilt:g} degrees; expected slices that are not "
@@ -90,19 +90,17 @@ def _plane(file: DicomFile, frame: int, group: Callable[[str], Dataset]) -> Plan
     """Read one slice; `group` gives the dataset that holds the attributes of a functional group."""
 
     def numbers(sequence: str, attribute: str, count: int) -> NDArray[np.float64]:
-        value: Any = group(sequence).get(attribute)
-        values = np.array(value if value is not None else [], dtype=np.float64).ravel()
-        if values.size != count or not np.isfinite(values).all():
-            found = "none" if value is None else value
-            raise IncompleteHeader(f"{file.name} needs {count} numbers in {attribute}, found {found}: export it again")
-        return values
+        return _numbers(group(sequence), attribute, count, file)
 
     directions = numbers("PlaneOrientationSequence", "ImageOrientationPatient", 6).reshape(2, 3)
     if np.abs(directions @ directions.T - np.eye(2)).max() > 0.01:
         raise IncompleteHeader(f"{file.name}: ImageOrientationPatient is no pair of perpendicular unit vectors")
     spacing = numbers("PixelMeasuresSequence", "PixelSpacing", 2)
     rescale = group("PixelValueTransformationSequence")
-    slope, intercept = rescale.get("RescaleSlope"), rescale.get("RescaleIntercept")
+    slope, intercept = (
+        float(_numbers(rescale, name, 1, file)[0]) if rescale.get(name) is not None else default
+        for name, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+    )
     return Plane(
         file=file,
         frame=frame,
@@ -110,9 +108,24 @@ def _plane(file: DicomFile, frame: int, group: Callable[[str], Dataset]) -> Plan
         row=directions[0],
         column=directions[1],
         spacing_mm=(float(spacing[0]), float(spacing[1])),
-        slope=1.0 if slope is None else float(slope),
-        intercept=0.0 if intercept is None else float(intercept),
+        slope=slope,
+        intercept=intercept,
     )
+
+
+def _numbers(header: Dataset, attribute: str, count: int, file: DicomFile) -> NDArray[np.float64]:
+    """(count,) finite numbers of an attribute. Raises IncompleteHeader."""
+    try:
+        value: Any = header.get(attribute)
+        values = np.array(value if value is not None else [], dtype=np.float64).ravel()
+    except (ValueError, TypeError):  # as text that is no number, which pydicom hands on
+        element = header.get_item(attribute)
+        value, values = getattr(element, "value", None), np.empty(0)
+    if values.size != count or not np.isfinite(values).all():
+        found = "none" if value is None else value
+        wanted = f"{count} numbers" if count > 1 else "a number"
+        raise IncompleteHeader(f"{file.name} needs {wanted} in {attribute}, found {found}: export it again")
+    return values
 
 
 def stack(planes: list[Plane], name: str) -> tuple[list[Plane], Grid]:

@@ -12,8 +12,8 @@ from pydicom.pixels.utils import pixel_array
 
 from clmsda.geometry import Grid, Volume
 from clmsda.images.dicom_files import DicomFile
-from clmsda.images.errors import IncompleteHeader, NotLabels, UnevenSpacing, UnreadableFile
-from clmsda.images.orientation import onto
+from clmsda.images.errors import GridMismatch, IncompleteHeader, NotLabels, UnevenSpacing, UnreadableFile
+from clmsda.images.orientation import axial_first, onto
 from clmsda.images.rtstruct import choose_name
 
 Group = Callable[[str], Dataset]
@@ -21,6 +21,7 @@ Group = Callable[[str], Dataset]
 
 def segment_names(file: DicomFile) -> list[str]:
     """The segments' labels, in the file's order (which for a LABELMAP may include the background)."""
+    _groups(file)  # refuses what is no whole segmentation
     return [str(segment.get("SegmentLabel") or "").strip() for segment in file.header.SegmentSequence]
 
 
@@ -52,7 +53,7 @@ def read_segments(file: DicomFile, grid: Grid | None, segment: str | None) -> Vo
             values = (values == chosen).astype(np.uint16)
         _add(labels[position], values, file)
     mask = Volume(labels, own, file.name)
-    return mask if grid is None else onto(mask, grid, part=True)
+    return axial_first(mask) if grid is None else onto(mask, grid, part=True)
 
 
 def _add(plane: NDArray[np.uint16], values: NDArray[np.uint16], file: DicomFile) -> None:
@@ -101,6 +102,12 @@ def _stack(file: DicomFile, groups: list[Group], wanted: Grid | None) -> tuple[N
     step = _step(groups[0]("PixelMeasuresSequence"), heights, wanted, normal)
     numbers = (heights - heights.min()) / step
     positions = np.rint(numbers).astype(np.int64)
+    gaps = np.diff(np.unique(positions))
+    if wanted is not None and gaps.size and gaps.min() > 1:
+        raise GridMismatch(
+            f"{file.name} has frames on every {gaps.min()} slices of the image ({gaps.min() * step:.4g} mm) at most: "
+            "it was drawn on a thicker reconstruction; give that one"
+        )
     first = origins[heights.argmin()]
     away = np.linalg.norm(origins - first - np.outer(positions * step, normal), axis=1).max()
     if away > 0.1 * step:

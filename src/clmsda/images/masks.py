@@ -44,7 +44,7 @@ def read_mask(path: str | os.PathLike[str], *, grid: Grid | None = None, roi: st
     if file.sop_class in SEG_CLASSES:
         return _labels(read_segments(file, grid, roi))
     if grid is None:
-        raise GridMismatch(f"{path} holds contours, which need the image that they were drawn on: give its grid")
+        raise GridMismatch(f"{path} holds contours, which need the image that they were drawn on: give it (--image CT)")
     return read_roi(file, grid, roi)
 
 

@@ -24,12 +24,14 @@ def onto(mask: Volume, grid: Grid, *, part: bool = False) -> Volume:
     """The labels of `mask` on exactly `grid`, if both have the same voxel centers.
 
     A mask whose axes are swapped or run the other way is turned. With `part` it may cover only
-    part of the grid (the rest is 0); without, it must cover the grid exactly.
+    part of the grid (the rest is 0), and its centers may be a tenth of a voxel off, as slices whose
+    positions are rounded are; without, it must cover the grid exactly.
 
     Raises GridMismatch, saying how the two differ.
     """
     steps = np.linalg.solve(mask.grid.affine[:3, :3], grid.affine[:3, :3])  # grid's steps in voxels of the mask
     axes = np.abs(steps).argmax(axis=0)
+    tolerance_mm = 0.1 * float(grid.spacing_mm.min()) if part else 1e-2
     if sorted(axes) == [0, 1, 2]:
         turned = _turned(mask, list(axes), np.sign(steps[axes, [0, 1, 2]]))
         lower = np.rint(grid.to_index(turned.grid.affine[:3, 3])).astype(np.int64) if part else np.zeros(3, np.int64)
@@ -37,7 +39,7 @@ def onto(mask: Volume, grid: Grid, *, part: bool = False) -> Volume:
         covered = (lower >= 0).all() and (upper <= np.array(grid.shape)).all()
         if (
             covered
-            and turned.grid.same_as(grid.crop(lower.tolist(), upper.tolist()))
+            and turned.grid.same_as(grid.crop(lower.tolist(), upper.tolist()), tolerance_mm=tolerance_mm)
             and (part or turned.grid.shape == grid.shape)
         ):
             if turned.grid.shape == grid.shape:

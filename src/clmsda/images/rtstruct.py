@@ -15,6 +15,10 @@ from clmsda.images.errors import BadContour, RoiNotFound
 
 OFF_PLANE = 0.5
 """How far the points of one contour may lie from its slice, in slices."""
+OFF_EDGE = 0.5
+"""How far contours may reach beyond the image's outermost voxels, in voxels."""
+CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+"""Contours that enclose an area; in either kind, one within another is a hole (PS3.3 C.8.8.6.3)."""
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +65,8 @@ def read_roi(file: DicomFile, grid: Grid, roi: str | None) -> Volume:
     between two slices is drawn on the nearer (on the upper one in the middle). A contour of fewer
     than three points encloses nothing; one that repeats another is drawn once.
 
-    Raises RoiNotFound; BadContour where contours lie outside the stack, across slices, or on two
-    planes that share a slice (they were drawn on another image).
+    Raises RoiNotFound; BadContour where contours leave the image, lie across slices, on two planes
+    that share a slice, or skip slices throughout (they were drawn on another image).
     """
     names = roi_names(file)
     index = choose_name(names, roi, file.name)
@@ -80,7 +84,10 @@ def read_roi(file: DicomFile, grid: Grid, roi: str | None) -> Volume:
                 f"{where} has contours on different planes within slice {number} of the image "
                 f"({grid.spacing_mm[axis]:.4g} mm): it was drawn on another image; give that one"
             )
-        _fill(np.moveaxis(voxels, axis, 0)[number], np.delete(polygon, axis, axis=1))
+        outline = np.delete(polygon, axis, axis=1)
+        _check_within(outline, np.delete(grid.shape, axis), f"contour {contour.number} of {where}")
+        _fill(np.moveaxis(voxels, axis, 0)[number], outline)
+    _check_gaps(sorted(planes), where)
     return Volume(voxels, grid, f"{file.name} {names[index]}")
 
 
@@ -93,11 +100,11 @@ def _contours(file: DicomFile, number: int, name: str) -> list[Contour]:
     contours: list[Contour] = []
     seen: set[bytes] = set()
     for position, item in enumerate(items, start=1):
-        kind = item.get("ContourGeometricType", "CLOSED_PLANAR")
+        kind = item.get("ContourGeometricType") or CLOSED[0]
         points = np.array(item.get("ContourData") or [], dtype=np.float64)
         if points.size % 3 or not np.isfinite(points).all():
             raise BadContour(f"contour {position} of ROI {name!r} in {file.name} has {points.size} coordinates")
-        if points.size < 9 or not kind.startswith("CLOSED_PLANAR"):
+        if points.size < 9 or kind not in CLOSED:
             log.warning("contour %d of ROI %r (%s, %d points) encloses no area", position, name, kind, points.size // 3)
         elif points.tobytes() in seen:
             log.warning("contour %d of ROI %r repeats another: drawn once", position, name)
@@ -120,6 +127,29 @@ def _slice_of(heights: NDArray[np.float64], count: int, what: str) -> int:
             "give the whole series that it was drawn on"
         )
     return number
+
+
+def _check_within(outline: NDArray[np.float64], shape: NDArray[np.int64], what: str) -> None:
+    """Raise BadContour for a contour (N, 2) that leaves its slice: what lies outside would be lost."""
+    beyond = max(float((-0.5 - outline).max()), float((outline - (shape - 0.5)).max()))
+    if beyond > OFF_EDGE:
+        raise BadContour(
+            f"{what} reaches {beyond:.1f} voxels beyond the image: give the whole image that it was drawn on"
+        )
+
+
+def _check_gaps(slices: list[int], where: str) -> None:
+    """Raise BadContour for contours that never lie on neighboring slices: the volume between them would be lost."""
+    gaps = np.diff(slices)
+    if gaps.size and gaps.min() > 1:
+        raise BadContour(
+            f"{where} has contours on every {_ordinal(int(gaps.min()))} slice of the image at most: it was drawn on "
+            "a thicker reconstruction, or not interpolated; give the series that it was drawn on"
+        )
+
+
+def _ordinal(number: int) -> str:
+    return {2: "2nd", 3: "3rd"}.get(number, f"{number}th")
 
 
 def _fill(plane: NDArray[np.uint8], polygon: NDArray[np.float64]) -> None:

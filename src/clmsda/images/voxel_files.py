@@ -61,7 +61,7 @@ def _check_header(reader: SimpleITK.ImageFileReader, path: Path) -> None:
 
     shape = "x".join(map(str, reversed(reader.GetSize())))
     lengths = [n for n in reader.GetSize()[3:] if n > 1]
-    expected = f"expected one three-dimensional CT, found {path}"
+    expected = f"expected one three-dimensional image, found {path}"
     if reader.GetNumberOfComponents() != 1 or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
         kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
         raise NotVolume(f"{expected} with {reader.GetNumberOfComponents()} numbers per voxel ({kind}): convert it")

@@ -23,8 +23,8 @@ class Lesion:
     """One prompted tumor.
 
     mask: bool volume on the CT's grid. measurement: None where nothing was found, and then
-    `warnings` says why. confidence: how far the views of different size agree, F1 in 0..1; nan
-    where there is only one view.
+    `warnings` says why. confidence: the F1 to expect, from how far the views of different size
+    agree (`ModelConfig.calibration`; without one, that agreement); nan where there is only one view.
     """
 
     label: int

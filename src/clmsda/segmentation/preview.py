@@ -35,10 +35,10 @@ _PLANES = ("Sagittal", "Coronal", "Axial")  # by the patient's axis (x, y, z) th
 _PANEL_INCHES, _HEADER_INCHES, _GAP_INCHES = 3.6, 0.62, 0.08
 
 
-def draw(volume: Volume, lesions: Sequence[tuple[Volume, Measurement]], path: Path | str) -> None:
+def draw(volume: Volume, lesions: Sequence[tuple[int, Volume, Measurement]], path: Path | str) -> None:
     """Draw lesions below each other, three planes each, and write the picture (.png, .pdf, .svg).
 
-    volume: HU. lesions: a mask on the same grid and its measurement each. The first plane is the
+    volume: HU. lesions: the label, a mask on the same grid and its measurement each. The first plane is the
     measured slice, the others pass through the lesion's center; all run along the grid's axes.
     Nothing from the image's header is drawn. Written whole or not at all.
     Raises OutputError, EmptyMask, and GridError for a mask on another grid.
@@ -50,13 +50,13 @@ def draw(volume: Volume, lesions: Sequence[tuple[Volume, Measurement]], path: Pa
     width, height = 3 * _PANEL_INCHES + 4 * _GAP_INCHES, max(1, len(lesions)) * row_inches + _GAP_INCHES
     figure = Figure(figsize=(width, height), facecolor=_BACKGROUND, dpi=160)
     FigureCanvasAgg(figure)
-    for row, (mask, measurement) in enumerate(lesions):
+    for row, (label, mask, measurement) in enumerate(lesions):
         panels = []
         for column in range(3):
             left = (_GAP_INCHES + column * (_PANEL_INCHES + _GAP_INCHES)) / width
             bottom = 1 - (row + 1) * row_inches / height
             panels.append(figure.add_axes((left, bottom, _PANEL_INCHES / width, _PANEL_INCHES / height)))
-        _title(figure, _GAP_INCHES / width, 1 - (row * row_inches + 0.34) / height, row + 1, measurement)
+        _title(figure, _GAP_INCHES / width, 1 - (row * row_inches + 0.34) / height, label, measurement)
         _draw_lesion(panels, volume, mask, measurement)
     path = Path(path)
     with replacing(path) as temporary:

@@ -22,7 +22,7 @@ from clmsda.segmentation.views import THRESHOLD, View, agreement, lesion_at, loo
 from clmsda.segmentation.walk import walk
 
 SPREAD = (0.8, 1.0, 1.25)
-"""Assumed sizes of the final views, over the size found. Their fusion is the mask, their agreement the confidence."""
+"""Assumed sizes of the final views, over the size found: fused, they are the mask; how far they agree is its worth."""
 
 SAME = 0.5
 """From this share of it within an earlier lesion on, a lesion is that one once more."""
@@ -41,7 +41,7 @@ def segment(
     volume: a chest CT in HU. prompts: points, RECIST lines or boxes in LPS mm; they become labels
     1, 2, ... in their order. model: a loaded model, the name of a shipped one, or a file.
 
-    Raises InputError (PromptError, CTError, ModelError, ...) for input that cannot be used, before
+    Raises InputError (PromptError, NotHounsfield, ModelError, ...) for input that cannot be used, before
     any long work. A prompt that leads to nothing gives an empty lesion whose warnings say why.
     """
     say = progress or (lambda text: None)
@@ -74,9 +74,10 @@ def _lesion(volume: Volume, prompt: Prompt, model: Model, label: int) -> Lesion:
     if not sized.settled:
         warnings.append("the size did not settle: give a RECIST line or a box to be sure")
     if flat:
-        probabilities, confidence = walk(volume, model, click, sized, directions)
+        probabilities, agreed = walk(volume, model, click, sized, directions)
     else:
-        probabilities, confidence = _whole(volume, model, click, sized, directions, warnings)
+        probabilities, agreed = _whole(volume, model, click, sized, directions, warnings)
+    confidence = model.config.confidence(agreed)
     mask = lesion_at(_mask(probabilities, volume), click, sized.size_mm)
     if mask is None:
         return _empty(volume, prompt, label, "the views of different size found no common tumor at the prompt")
@@ -107,7 +108,7 @@ def _whole(
         size = min(1.4 * size, LARGEST_MM)
     if cut_off:
         warnings.append("the tumor reaches the border of the patch: it may be incomplete")
-    return restore([(view.probabilities, view.grid) for view in views], volume.grid), _confidence(views, click)
+    return restore([(view.probabilities, view.grid) for view in views], volume.grid), _agreement(views, click)
 
 
 def _distinct(lesion: Lesion, earlier: Sequence[Lesion], volume: Volume) -> Lesion:
@@ -126,7 +127,7 @@ def _distinct(lesion: Lesion, earlier: Sequence[Lesion], volume: Volume) -> Lesi
     return lesion
 
 
-def _confidence(views: Sequence[View], click: NDArray) -> float:
+def _agreement(views: Sequence[View], click: NDArray) -> float:
     """Mean F1 between the views' masks; a view without a tumor agrees with none."""
     sightings = [sight(view, click) for view in views]
     pairs = list(combinations(sightings, 2))

@@ -25,7 +25,7 @@ SETTLED = 0.1  # a size settles when a round changes it by less than this share
 
 @dataclass(frozen=True)
 class Sized:
-    """Where self-sizing ended. rounds_left is False where the size was still moving."""
+    """Where self-sizing ended. settled: False where the size was still moving."""
 
     center_mm: NDArray[np.float64]
     size_mm: float

@@ -27,6 +27,9 @@ from clmsda.training.ranks import Ranks, join
 from clmsda.training.report import Report
 from clmsda.training.samples import Pair, Samples, open_samples
 
+NORM_SAMPLES = 32
+"""From so many training samples batch norm's statistics are measured before a network is judged or kept."""
+
 CHECKPOINT, MODEL, CONFIG, METRICS = "checkpoint.safetensors", "model.safetensors", "config.json", "metrics.jsonl"
 
 
@@ -55,7 +58,7 @@ def train(
             while not run.progress.finished:
                 if not run.train_epoch(training, report, deadline):
                     break
-                run.finish_epoch(validation, report)
+                run.finish_epoch(training, validation, report)
     return out / MODEL
 
 
@@ -96,9 +99,7 @@ class _Run:
         progress, settings = self.progress, self.config.optimization
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * settings.decay**progress.epoch
-        order = np.random.default_rng([self.config.seed, progress.epoch]).permutation(len(samples)).tolist()
-        batches = [order[i : i + settings.batch_size] for i in range(0, len(order), settings.batch_size)]
-        batches = [batch for batch in batches if len(batch) >= self.ranks.count]
+        batches = [batch for batch in self.batches(samples) if len(batch) >= self.ranks.count]
         shares = [self.ranks.share(batch) for batch in batches[progress.step :]]
         self.parallel.train()
         saved = started = time.monotonic()
@@ -118,6 +119,12 @@ class _Run:
             if stop:
                 return False
         return True
+
+    def batches(self, samples: Samples) -> list[list[int]]:
+        """The numbers of this epoch's samples, in its order, batch by batch."""
+        order = np.random.default_rng([self.config.seed, self.progress.epoch]).permutation(len(samples)).tolist()
+        size = self.config.optimization.batch_size
+        return [order[i : i + size] for i in range(0, len(order), size)]
 
     def step(self, batch: Pair) -> dict[str, float]:
         """One update on this rank's share of a batch; returns the parts of its loss."""
@@ -152,10 +159,10 @@ class _Run:
         settings = self.config.loss
         if not settings.pairs:
             with self.autocast(half):
-                logits = self.parallel(batch.variant)
+                logits = self.parallel(self.views(batch))
             return {"total": losses.supervised(logits.float(), batch.variant_mask)}
         with self.autocast(half):
-            logits = self.parallel(torch.cat([batch.variant, batch.invariant]))
+            logits = self.parallel(self.views(batch))
         variant, invariant = logits.float().chunk(2)
         parts = losses.total(
             variant, invariant, batch.variant_mask, batch.invariant_mask, batch.ratio,
@@ -163,16 +170,21 @@ class _Run:
         )  # fmt: skip
         return parts._asdict()
 
+    def views(self, batch: Pair) -> torch.Tensor:
+        """What one forward pass of training takes: both views, one after the other, or the size-variant one."""
+        return torch.cat([batch.variant, batch.invariant]) if self.config.loss.pairs else batch.variant
+
     def autocast(self, half: bool) -> AbstractContextManager[None]:
         return torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=half)
 
-    def finish_epoch(self, samples: Samples, report: Report) -> None:
+    def finish_epoch(self, training: Samples, validation: Samples, report: Report) -> None:
         """Validate, keep the best network, decide whether to stop, and save."""
         progress, settings = self.progress, self.config.optimization
+        self.measure_norms(training)
         names = sorted(progress.sums)
         sums = self.ranks.sum([progress.sums[name] for name in names])
         means = {name: value / (progress.step * self.ranks.count) for name, value in zip(names, sums, strict=True)}
-        scores = self.validate(samples)
+        scores = self.validate(validation)
         if scores["f1"] > progress.best_f1:
             progress.best_f1, progress.best_epoch = scores["f1"], progress.epoch
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
@@ -183,6 +195,26 @@ class _Run:
         waited = progress.epoch - 1 - progress.best_epoch
         progress.finished = progress.epoch >= settings.epochs or waited >= settings.patience
         self.save()
+
+    @torch.no_grad()
+    def measure_norms(self, samples: Samples) -> None:
+        """Measure batch norm's statistics with the weights as they are (Wu and Johnson 2021, "precise batch norm").
+
+        The running averages of training lag behind weights that still move: with them, validation scored half of
+        what the same weights reach. Every rank takes the same samples, and comes to the same numbers.
+        """
+        norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over all batches
+        self.network.train()
+        batches = self.batches(samples)[: -(-NORM_SAMPLES // self.config.optimization.batch_size)]
+        for batch in _load(samples, self.progress.epoch, batches, self.config.data.workers, self.ranks.device):
+            with self.autocast(self.half):
+                self.network(self.views(batch))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
     @torch.inference_mode()
     def validate(self, samples: Samples) -> dict[str, float]:
@@ -216,7 +248,9 @@ class _Run:
             "name": self.config.name, "data": self.config.data.source, "epoch": self.progress.epoch,
             "validation_f1": round(self.progress.best_f1, 4), "training_seconds": round(self.progress.seconds),
         }  # fmt: skip
-        config = models.ModelConfig(self.config.network, self.config.patches, self.config.loss.pairs, provenance)
+        config = models.ModelConfig(
+            self.config.network, self.config.patches, self.config.loss.pairs, provenance=provenance
+        )
         models.save(self.network, config, self.out / MODEL)
 
     def _agree(self, wanted: bool) -> bool:
