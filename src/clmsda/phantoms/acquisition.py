@@ -21,7 +21,8 @@ class Acquisition:
     """pixel_mm, slice_mm: of the CT (slices touch each other). blur_mm: SD of the kernel. sharpen: how much a sharp
     kernel enhances edges, 0 none. noise_hu: SD on the CT's own pixels. motion_mm: shift between two ghosts.
     streak_hu: SD of horizontal streaks at the shoulders, above shoulder_mm. low_mm, high_mm: heights between which
-    the patient was scanned. view_mm: radius of the reconstructed circle. Outside is -1024.
+    the patient was scanned; beyond them the last slice goes on, as in `patches.cut`. view_mm: radius of the
+    reconstructed circle, outside of which is -1024.
     """
 
     pixel_mm: float
@@ -89,15 +90,29 @@ def acquire(hu: Tensor, grid: Grid, acquisition: Acquisition, seed: int) -> Tens
         wide = [_blur_matrix(n, 2.2 * a.blur_mm / s) for n, s in zip(hu.shape[1:], (row, column), strict=True)]
         smooth = smooth + a.sharpen * (smooth - _along(_along(smooth, 1, wide[0]), 2, wide[1]))
     smooth = smooth + _noise(hu, grid, a, rng)
-    _cut_off(smooth, grid, a)
+    smooth = _end(smooth, grid, a)
+    _cut_out(smooth, grid, a)
     return smooth.clamp_(-1024, 3071)
 
 
-def _cut_off(hu: Tensor, grid: Grid, a: Acquisition) -> None:
-    """Nothing was seen outside the reconstructed circle, nor above and below the scan."""
+def _heights(grid: Grid) -> NDArray[np.float64]:
+    """(slices,) z of each slice's first voxel."""
+    return grid.to_lps(np.column_stack([np.arange(grid.shape[0]), np.zeros((grid.shape[0], 2))]))[:, 2]
+
+
+def _end(hu: Tensor, grid: Grid, a: Acquisition) -> Tensor:
+    """Above and below the scan its last slice goes on; unchanged where the whole grid lies beyond it."""
+    z = _heights(grid)
+    scanned = np.flatnonzero((z >= a.low_mm) & (z <= a.high_mm))
+    if len(scanned) in (0, len(z)):
+        return hu
+    nearest = np.clip(np.arange(len(z)), scanned[0], scanned[-1])
+    return hu[torch.from_numpy(nearest).to(hu.device)]
+
+
+def _cut_out(hu: Tensor, grid: Grid, a: Acquisition) -> None:
+    """Nothing was seen outside the reconstructed circle."""
     space = Space.of_grid(grid, hu.device)
-    if space.lower_mm[2] < a.low_mm or space.upper_mm[2] > a.high_mm:
-        hu.masked_fill_((space.z < a.low_mm) | (space.z > a.high_mm), -1024.0)
     if np.abs([space.lower_mm[:2], space.upper_mm[:2]]).max() > 0.7 * a.view_mm:
         hu.masked_fill_(space.x.square() + (space.y - VIEW_Y_MM).square() > a.view_mm**2, -1024.0)
 
@@ -160,22 +175,27 @@ def _ghost_matrix(count: int, shift: float) -> NDArray:
 
 
 def _noise(hu: Tensor, grid: Grid, a: Acquisition, rng: np.random.Generator) -> Tensor:
-    """Noise on a lattice of the CT's own voxels, or of the grid's where these are larger, read at the grid's."""
-    lattice = [max(own, float(s)) for own, s in zip((a.slice_mm, a.pixel_mm, a.pixel_mm), grid.spacing_mm, strict=True)]
+    """Noise as `geometry.resample` would bring it from the CT's own voxels to the grid's.
+
+    Where the grid's voxels are much larger, the resampling averages (by a Gaussian of 0.289 voxels' deviation) and
+    what is left is drawn on the grid itself; else noise of the CT's grain is drawn on its lattice and read between.
+    """
     grain_mm = 0.45 * a.pixel_mm if a.sharpen else a.blur_mm
     matrices, shape, gain = [], [], a.noise_hu
-    for axis, (count, own, step) in enumerate(zip(hu.shape, lattice, grid.spacing_mm, strict=True)):
-        length = int(np.ceil(count * step / own)) + 2
-        read = _interpolation((np.arange(count) * step) / own + rng.uniform(), length)
-        if axis:
-            grain = _blur_matrix(length, grain_mm / own)
-            if grain is not None:
-                grain = grain / np.sqrt((grain**2).sum(axis=1, keepdims=True))
-                read = read @ grain
-            correlated = max(a.pixel_mm, 2.5 * grain_mm)
-            gain *= min(1.0, np.sqrt(correlated / float(step)))
-        else:
-            gain *= min(1.0, np.sqrt(a.slice_mm / float(step)))
+    for axis, (count, step) in enumerate(zip(hu.shape, map(float, grid.spacing_mm), strict=True)):
+        own, grain = (a.pixel_mm, grain_mm) if axis else (a.slice_mm, 0.0)
+        averaged = step > 1.5 * own
+        lattice = step if averaged else own
+        phase = rng.uniform() * (not averaged and not np.isclose(step, own))  # the CT's own grid is read as it is
+        length = int(np.ceil(count * step / lattice)) + 2
+        read = _interpolation(np.arange(count) * step / lattice + phase, length)
+        blur = _blur_matrix(length, grain / lattice)
+        if blur is not None:
+            read = read @ (blur / np.sqrt((blur**2).sum(axis=1, keepdims=True)))
+        if averaged:
+            kernel = np.exp(-0.5 * (np.arange(-20, 21) * own / max(grain, 1e-3)) ** 2)
+            deviation = 0.282 * own * kernel.sum() ** 2 / (kernel**2).sum()  # of a Gaussian that averages alike
+            gain *= float(np.sqrt(deviation / np.hypot(deviation, 0.289 * step)))
         matrices.append(read)
         shape.append(length)
     generator = torch.Generator(device="cpu").manual_seed(int(rng.integers(2**62)))
@@ -190,7 +210,7 @@ def _noise(hu: Tensor, grid: Grid, a: Acquisition, rng: np.random.Generator) -> 
 
 def _streaks(hu: Tensor, grid: Grid, a: Acquisition, rng: np.random.Generator) -> Tensor:
     """Noise stretched from left to right where the shoulders take most of the dose."""
-    z = grid.to_lps(np.column_stack([np.arange(hu.shape[0]), np.zeros((hu.shape[0], 2))]))[:, 2]
+    z = _heights(grid)
     strength = a.streak_hu * np.clip((z - a.shoulder_mm) / 30, 0, 1)
     if strength.max() <= 0:
         return torch.zeros((1, 1, 1), device=hu.device)

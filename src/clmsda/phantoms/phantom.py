@@ -182,7 +182,8 @@ def _sample_tumor(
     rng: np.random.Generator, anatomy: Anatomy, cloud: LungPoints, vessels: Tubes, size_mm: float, wall_hu: float
 ) -> tuple[Tumor, NDArray[np.float64]]:
     site = choose_site(rng, size_mm)
-    center, outward = choose_center(rng, anatomy, cloud, vessels.end_mm[: len(vessels) // 8], site, size_mm)
+    large = vessels.end_radius_mm >= np.quantile(vessels.end_radius_mm, 7 / 8)
+    center, outward = choose_center(rng, anatomy, cloud, vessels.end_mm[large], site, size_mm)
     tumor = sample_tumor(rng, center, site, size_mm, wall_hu, outward)
     for _ in range(2):  # walls cut tumors down: grow them back to the size that was drawn
         measured = measure_extent(anatomy, tumor, 20)[1]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from clmsda.errors import InputError
@@ -18,6 +18,15 @@ from clmsda.patches import AugmentationConfig, PatchConfig
 
 FORBID = {"extra": "forbid", "allow_inf_nan": False}
 PHANTOMS = "phantoms"
+
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+def _rising(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] >= limits[1]:
+        raise ValueError(f"expected a smaller and a larger size, found {list(limits)}")
+    return limits
 
 
 class ConfigError(InputError):
@@ -52,8 +61,9 @@ class ViewConfig:
 
     size_error: 1 is the paper: the size-variant view shows every tumor at the reference spacing, the
         size-invariant one at its true size. Above 1, training is for self-sizing: the size-variant
-        view assumes a size that is wrong by a factor of up to `size_error` either way, and the
-        size-invariant one a size that is nearly right (log-normal, 10 %).
+        view assumes a size within `assumed_mm` that is wrong by a factor of up to `size_error` either
+        way, and the size-invariant one a size that is nearly right (log-normal, 15 %).
+    assumed_mm: smallest and largest size that self-sizing tries.
     click_radius: views are centered at a click this far (as a fraction of the way to the tumor's
         edge) from the tumor's center, at most; 0 is the paper's true center.
     recentered: share of pairs whose views are centered at the tumor instead, off by about a tenth of
@@ -64,6 +74,7 @@ class ViewConfig:
     __pydantic_config__: ClassVar = FORBID
 
     size_error: Annotated[float, Field(ge=1, le=10)] = 1.0
+    assumed_mm: Annotated[tuple[Positive, Positive], AfterValidator(_rising)] = (6.0, 150.0)
     click_radius: Annotated[float, Field(ge=0, le=1)] = 0.0
     recentered: Annotated[float, Field(ge=0, le=1)] = 0.0
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)

@@ -89,6 +89,8 @@ class PhantomSamples:
         augmentation = self.views.augmentation.draw(rng, self.patches.spatial_dims)
         sizes = view_sizes(self.patches, self.views, size, rng)
         middle = view_center(self.views, click, center, size, rng)
+        if self.patches.spatial_dims == 2:
+            middle = np.array([*middle[:2], click[2]])  # a 2-D view shows the click's slice
 
         def view(assumed_mm: float) -> tuple[torch.Tensor, torch.Tensor]:
             ratio = self.patches.ratio(assumed_mm)
@@ -147,8 +149,8 @@ def view_sizes(
     """Sizes that the size-variant and the size-invariant view assume; see `ViewConfig.size_error`."""
     if views.size_error == 1:
         return patches.ratio(1.0), size_mm  # ratio(1) is S_mean: the variant view at the reference spacing
-    limit = np.log(views.size_error)
-    return size_mm * float(np.exp(rng.uniform(-limit, limit))), size_mm * float(np.exp(rng.normal(0, 0.1)))
+    low, high = np.clip([size_mm / views.size_error, size_mm * views.size_error], *views.assumed_mm)
+    return float(np.exp(rng.uniform(np.log(low), np.log(high)))), size_mm * float(np.exp(rng.normal(0, 0.15)))
 
 
 def view_center(
