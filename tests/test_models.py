@@ -224,3 +224,14 @@ def test_a_calibration_gives_the_f1_to_expect(network: torch.nn.Module, tmp_path
 def test_a_calibration_that_falls_is_refused(knots: tuple[tuple[float, float], ...]) -> None:
     with pytest.raises(ModelError, match="must ascend"):
         replace(CONFIG, calibration=knots)
+
+
+def test_a_header_of_any_length_is_no_pickle(network: torch.nn.Module, tmp_path: Path) -> None:
+    """The first bytes of a model are the length of its header, and may be those of a pickle."""
+    path = tmp_path / "model.safetensors"
+    seen = set()
+    for extra in range(0, 600, 8):
+        models.save(network, replace(CONFIG, provenance={"x": "x" * extra}), path)
+        seen.add(path.read_bytes()[:1])
+        assert models.load(path, "cpu").config.provenance["x"] == "x" * extra
+    assert b"\x80" in seen

@@ -21,6 +21,7 @@ from clmsda.networks import NetworkConfig
 from clmsda.patches import AXIAL, PatchConfig, view_grid
 from clmsda.prompts import Box, Point, PromptError, RecistLine
 from clmsda.segmentation import Lesion, segment
+from clmsda.segmentation.prompted import _where_any_sees
 from clmsda.segmentation.sizing import CANDIDATES_MM, choose, find_size, settle
 from clmsda.segmentation.views import View, agreement, look, sight, touches_border
 
@@ -112,6 +113,40 @@ def test_a_bad_start_takes_more_than_one_round() -> None:
     sized = settle(volume, model(), click, start, AXIAL)
     assert sized.settled and sized.size_mm == pytest.approx(46, rel=0.08)
     np.testing.assert_allclose(sized.center_mm, 0, atol=1.5)
+
+
+class SeesOnce(HalfTissue):
+    """Sees in the first batch only."""
+
+    blind = False
+
+    def forward(self, patches: Tensor) -> Tensor:
+        if self.blind:
+            return Blind()(patches)
+        self.blind = True
+        return super().forward(patches)
+
+
+def test_a_look_that_shows_nothing_does_not_lose_the_tumor() -> None:
+    volume, click, network = lung(((0.0, 0.0, 0.0), 30.0)), np.array([4.0, -5.0, 3.0]), model(network=SeesOnce())
+    start = sight(look(volume, network, click, click, [50.0], AXIAL)[0], click)
+    assert start is not None
+    sized = settle(volume, network, click, start, AXIAL)
+    assert not sized.settled and sized.size_mm == 50.0
+    np.testing.assert_allclose(sized.center_mm, click)
+
+
+def test_memory_does_not_grow_with_the_patch_but_with_the_tumor() -> None:
+    """A patch covers far more of a thin-slice CT than the tumor in it."""
+    ball = ((0.0, 0.0, 0.0), 20.0)
+    volume = lung(ball, spacing_mm=(0.6, 0.6, 0.6), shape=(150, 150, 150))
+    views = look(volume, model(), np.zeros(3), np.zeros(3), [16.0, 20.0, 25.0], AXIAL)
+    part = _where_any_sees(views, volume.grid)
+    assert min(part.shape) >= 30 and max(part.shape) <= 56  # of the 150 voxels that the patches reach
+    inside = distance(volume.grid, ball) <= 0
+    assert part.contains(volume.grid.to_lps(np.argwhere(inside))).all()
+    nothing = look(volume, model(network=Blind()), np.zeros(3), np.zeros(3), [20.0], AXIAL)
+    assert _where_any_sees(nothing, volume.grid).shape == (1, 1, 1)
 
 
 def test_thick_slices_and_a_turned_scan() -> None:

@@ -20,7 +20,7 @@ from clmsda.networks import NetworkConfig
 from clmsda.patches import NO_AUGMENTATION, AugmentationConfig, PatchConfig
 from clmsda.training import TrainingConfig, train
 from clmsda.training.checkpoint import HEADER, CheckpointError
-from clmsda.training.config import DataConfig, LossConfig, OptimizationConfig, ViewConfig
+from clmsda.training.config import ConfigError, DataConfig, LossConfig, OptimizationConfig, ViewConfig
 from clmsda.training.loop import _Run
 from clmsda.training.ranks import Ranks
 from clmsda.training.samples import Pair, open_samples
@@ -222,3 +222,82 @@ def test_killed_for_real_it_resumes_to_the_same_weights(cohort: Path, tmp_path: 
     assert not state.get("finished") and state["step"] + state["epoch"] > 0
     assert launch(toml, tmp_path / "killed", ranks).wait(240) == 0
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")
+
+
+APART = """
+import os, sys
+from pathlib import Path
+from clmsda.errors import InputError
+from clmsda.training import read_config, train
+try:
+    train(read_config(sys.argv[1]), Path(sys.argv[2]) / os.environ["RANK"], device="cpu", minutes=0)
+except InputError as error:
+    Path(sys.argv[2], "said-" + os.environ["RANK"]).write_text(str(error))
+"""
+
+
+def run_apart(tmp_path: Path, toml: Path) -> list[str]:
+    """Two ranks that share no folder, stopped after one step; what each refused."""
+    script = tmp_path / "apart.py"
+    script.write_text(APART)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, str(script), str(toml), str(tmp_path)]
+    subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=200, check=True)
+    return [path.read_text() for path in sorted(tmp_path.glob("said-*"))]
+
+
+@pytest.mark.slow
+def test_ranks_that_found_different_checkpoints_say_so(cohort: Path, tmp_path: Path) -> None:
+    """They would wait for each other for ever."""
+    toml = tmp_path / "run.toml"
+    toml.write_text(TOML.format(cohort=cohort))
+    assert run_apart(tmp_path, toml) == []
+    said = run_apart(tmp_path, toml)
+    assert len(said) == 2 and all("a folder that all share" in text for text in said)
+
+
+def test_more_ranks_than_samples_in_a_batch_are_refused(cohort: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="batch_size = 4 leaves some of 8 ranks"):
+        _Run.start(config(cohort), tmp_path, Ranks(0, 8, torch.device("cpu")))
+
+
+def test_an_uneven_batch_counts_every_sample_alike(cohort: Path, tmp_path: Path) -> None:
+    """Three samples on two ranks: the mean of the ranks' weighted gradients is the gradient of a plain mean."""
+    settings = config(cohort, network=NetworkConfig(width=4, levels=2, block="none"), loss=LossConfig(pairs=False))
+    training, _, settings = open_samples(settings)
+    run = _Run.start(settings, tmp_path, Ranks(0, 1, torch.device("cpu")))
+    run.network.eval()  # batch norm would see the share that it is given
+
+    def gradient(numbers: list[int], weight: float) -> torch.Tensor:
+        batch = Pair(*(torch.stack(parts) for parts in zip(*(training.pair(0, n) for n in numbers), strict=True)))
+        run.backward(batch, weight, half=False)
+        return torch.cat([p.grad.flatten() for p in run.network.parameters() if p.grad is not None])
+
+    shares = [Ranks(rank, 2, torch.device("cpu")).share([0, 1, 2]) for rank in (0, 1)]
+    ranks = [gradient(share, len(share) * 2 / 3) for share in shares]
+    torch.testing.assert_close((ranks[0] + ranks[1]) / 2, gradient([0, 1, 2], 1.0))
+
+
+def test_norms_are_measured_with_the_weights_as_they_are(cohort: Path, tmp_path: Path) -> None:
+    """In evaluation the network must answer for training batches as it does in training, on average."""
+    training, _, settings = open_samples(config(cohort))
+    run = _Run.start(settings, tmp_path, Ranks(0, 1, torch.device("cpu")))
+    norms = [module for module in run.network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.running_mean.fill_(100.0)  # as if the weights had moved far since
+    run.measure_norms(training)
+    seen: list[torch.Tensor] = []
+    norms[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    batches = [[training.pair(0, n) for n in numbers] for numbers in run.batches(training)[:8]]
+    for batch in batches:
+        run.network(run.views(Pair(*(torch.stack(parts) for parts in zip(*batch, strict=True)))))
+    expected = torch.stack([x.mean(dim=(0, 2, 3)) for x in seen]).mean(0)
+    torch.testing.assert_close(norms[0].running_mean, expected, rtol=0.05, atol=0.02)
+    assert all(norm.momentum == 0.1 for norm in norms)
+
+
+def test_half_a_line_of_metrics_is_never_left(cohort: Path, tmp_path: Path) -> None:
+    settings = config(cohort)
+    train(settings, tmp_path, device="cpu")
+    assert not list(tmp_path.glob(".*"))
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [0, 1]

@@ -17,7 +17,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from clmsda.errors import InputError
-from clmsda.geometry import GridError, Volume
+from clmsda.geometry import Grid, GridError, Volume, box_around
 
 PointMm = tuple[float, float, float]
 AxisMm = tuple[PointMm, PointMm]
@@ -135,13 +135,17 @@ def component_at(mask: Volume, lps_mm: ArrayLike, *, within_mm: float = 5.0) -> 
     """
     lower, upper = bounding_box(mask.voxels)
     part = mask.crop(lower, upper)
-    labels, _ = ndimage.label(part.voxels != 0, structure=np.ones((3, 3, 3)))
-    index = np.argwhere(labels)
-    distance_mm = np.linalg.norm(part.grid.to_lps(index) - np.asarray(lps_mm, np.float64), axis=1)
-    nearest = int(distance_mm.argmin())
+    point_mm = np.asarray(lps_mm, np.float64)
     reach_mm = within_mm + float(np.linalg.norm(mask.grid.spacing_mm)) / 2  # a voxel begins before its center
-    if distance_mm[nearest] > reach_mm:
+    around = Grid.axial((2, 2, 2), [reach_mm] * 3, center_mm=point_mm)  # a cube of twice the reach
+    low, high = box_around(part.grid, around)
+    near = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    index = np.argwhere(part.voxels[near]) + low
+    distance_mm = np.linalg.norm(part.grid.to_lps(index) - point_mm, axis=1)
+    if not len(index) or distance_mm.min() > reach_mm:
         raise EmptyMask(f"expected a mask within {within_mm:g} mm of the point, found none: click on the lesion")
+    labels, _ = ndimage.label(part.voxels != 0, structure=np.ones((3, 3, 3)))
+    nearest = int(distance_mm.argmin())
     voxels = np.zeros(mask.grid.shape, bool)
     where = tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))
     voxels[where] = labels == labels[tuple(index[nearest])]

@@ -25,8 +25,6 @@ from clmsda.tensor_files import DamagedFile, TensorFile
 HEADER = "clmsda"
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = "shipped"
-PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-"""How the files begin that `torch.save` and `pickle.dump` write."""
 
 
 class ModelError(InputError):
@@ -144,9 +142,7 @@ def _find(name: str) -> Path:
 
 
 def _read(path: Path) -> TensorFile:
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start in PICKLES:
+    if _is_pickle(path):
         raise ModelError(
             f"{path} is a pickle (.pt, .pth, .ckpt): it could run code and is never loaded; use safetensors"
         )
@@ -154,6 +150,13 @@ def _read(path: Path) -> TensorFile:
         return tensor_files.read(path)
     except (DamagedFile, OSError) as error:
         raise ModelError(f"{path} is not a whole safetensors file ({error}): copy or download it again") from error
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file begins as `torch.save` (a zip) or `pickle.dump` begin it, and not as safetensors may."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] <= b"\x05" and start[8:] != b"{")
 
 
 def _config(texts: dict[str, str], path: Path) -> ModelConfig:

@@ -31,4 +31,4 @@ def train(
     settings = training.read_config(config, changes or ())
     model = training.train(settings, out, device=device, minutes=minutes)
     if os.environ.get("RANK", "0") == "0":
-        typer.echo(f"model: {model}")
+        typer.echo(f"model: {model}" if model.exists() else "stopped within the first epoch: the same command goes on")

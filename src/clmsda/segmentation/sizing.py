@@ -59,14 +59,17 @@ def choose(sightings: Sequence[Sighting | None]) -> Sighting | None:
 
 
 def settle(volume: Volume, model: Model, click_mm: NDArray, start: Sighting, directions: NDArray) -> Sized:
-    """Look again at the size and center just measured, until they stop moving (at most three rounds)."""
+    """Look again at the size and center just measured, until they stop moving (at most three rounds).
+
+    A look that shows nothing is not followed: the size and the place that showed the tumor last are kept.
+    """
     sighting, size = start, float(np.clip(start.measurement.size_mm, SMALLEST_MM, LARGEST_MM))
     for _ in range(ROUNDS):
         center = middle(sighting, click_mm, volume)
         (view,) = look(volume, model, click_mm, center, [size], directions)
         again = sight(view, click_mm)
         if again is None:
-            break
+            return Sized(sighting.view.grid.center_mm, sighting.view.assumed_mm, False)
         measured = again.measurement.size_mm * (1.4 if again.cut_off else 1.0)  # zoom out of what is cut off
         before, size = size, float(np.clip(measured, SMALLEST_MM, LARGEST_MM))
         sighting = again

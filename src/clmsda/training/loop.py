@@ -6,10 +6,11 @@ state before it; so a run that is stopped anywhere and resumed ends with the sam
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch.utils.data import DataLoader
 from clmsda import losses, models, networks
 from clmsda.files import make_folder, replacing
 from clmsda.training import checkpoint
-from clmsda.training.checkpoint import Progress
+from clmsda.training.checkpoint import CheckpointError, Progress
 from clmsda.training.config import ConfigError, TrainingConfig
 from clmsda.training.ranks import Ranks, join
 from clmsda.training.report import Report
@@ -42,24 +43,34 @@ def train(
 ) -> Path:
     """Train, or go on training, in the folder `out`; returns the path of the best model so far.
 
-    minutes: stop in good order after about this long, to be resumed later by the same call.
+    minutes: stop in good order after about this long, to be resumed later by the same call. The first
+    model is there after the first epoch.
 
     Writes config.json (resolved), metrics.jsonl (a line per epoch), TensorBoard events where
     tensorboard is installed, checkpoint.safetensors and model.safetensors.
     """
     out = Path(out)
     training, validation, config = open_samples(config)
+    _reproducible(models.select_device(device))
     with join(models.select_device(device)) as ranks:
         run = _Run.start(config, out, ranks)
         if run.progress.finished:
             return out / MODEL
         with Report(out, config, len(training), enabled=ranks.leads) as report:
-            deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
+            deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
             while not run.progress.finished:
                 if not run.train_epoch(training, report, deadline):
                     break
                 run.finish_epoch(training, validation, report)
     return out / MODEL
+
+
+def _reproducible(device: torch.device) -> None:
+    """Ask CUDA for kernels that add in one order; where it has none, PyTorch warns and goes on."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 @dataclass
@@ -78,20 +89,26 @@ class _Run:
     @classmethod
     def start(cls, config: TrainingConfig, out: Path, ranks: Ranks) -> _Run:
         """A new run, or the one whose checkpoint lies in `out`."""
+        if config.optimization.batch_size < ranks.count:
+            size = config.optimization.batch_size
+            raise ConfigError(f"optimization.batch_size = {size} leaves some of {ranks.count} ranks without a sample")
         torch.manual_seed(config.seed)
         network = networks.build(config.network)
-        if config.optimization.start:
-            network.load_state_dict(_start(config).state_dict())
+        resumed = (out / CHECKPOINT).is_file()
+        if config.optimization.start and not resumed:
+            network.load_state_dict(_start(config.optimization.start, config).state_dict())
         network = network.to(ranks.device)
         optimizer = torch.optim.Adam(network.parameters(), lr=config.optimization.learning_rate)
         progress = Progress()
         best: dict[str, torch.Tensor] = {}
-        if (out / CHECKPOINT).is_file():
+        if resumed:
             progress, best = checkpoint.load(out / CHECKPOINT, network, optimizer, config.to_json())
         elif ranks.leads:
             make_folder(out)
             with replacing(out / CONFIG) as temporary:
                 temporary.write_text(config.to_json(), encoding="utf8")
+        if not ranks.alike((progress.epoch, progress.step)):
+            raise CheckpointError(f"ranks found different checkpoints in {out}: --out must be a folder that all share")
         return cls(config, out, ranks, network, ranks.wrap(network), optimizer, progress, best)
 
     def train_epoch(self, samples: Samples, report: Report, deadline: float) -> bool:
@@ -100,12 +117,14 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * settings.decay**progress.epoch
         batches = [batch for batch in self.batches(samples) if len(batch) >= self.ranks.count]
-        shares = [self.ranks.share(batch) for batch in batches[progress.step :]]
+        batches, total = batches[progress.step :], len(batches)
+        shares = [self.ranks.share(batch) for batch in batches]
         self.parallel.train()
         saved = started = time.monotonic()
-        report.start_epoch(progress.epoch, progress.step, len(batches))
-        for batch in _load(samples, progress.epoch, shares, self.config.data.workers, self.ranks.device):
-            parts = self.step(batch)
+        report.start_epoch(progress.epoch, progress.step, total)
+        loaded = _load(samples, progress.epoch, shares, self.config.data.workers, self.ranks.device)
+        for batch, numbers in zip(loaded, batches, strict=True):
+            parts = self.step(batch, weight=len(batch.ratio) * self.ranks.count / len(numbers))
             for name, value in parts.items():
                 progress.sums[name] = progress.sums.get(name, 0.0) + value
             progress.step += 1
@@ -126,20 +145,23 @@ class _Run:
         size = self.config.optimization.batch_size
         return [order[i : i + size] for i in range(0, len(order), size)]
 
-    def step(self, batch: Pair) -> dict[str, float]:
-        """One update on this rank's share of a batch; returns the parts of its loss."""
-        parts = self.backward(batch, half=self.half)
+    def step(self, batch: Pair, weight: float = 1.0) -> dict[str, float]:
+        """One update on this rank's share of a batch; returns the parts of its loss.
+
+        weight: of this rank's mean, so that every sample of an unevenly shared batch counts alike.
+        """
+        parts = self.backward(batch, weight, half=self.half)
         if self.half and not self.finite():
             # On CPUs, bfloat16 convolutions now and then leave a weight's gradient unset (oneDNN, tiny 3-D maps).
-            parts = self.backward(batch, half=False)
+            parts = self.backward(batch, weight, half=False)
         self.optimizer.step()
         return {name: float(value.detach()) for name, value in parts.items()}
 
-    def backward(self, batch: Pair, *, half: bool) -> dict[str, torch.Tensor]:
+    def backward(self, batch: Pair, weight: float, *, half: bool) -> dict[str, torch.Tensor]:
         """Gradients of the loss of a batch; returns its parts."""
         self.optimizer.zero_grad(set_to_none=True)
         parts = self.loss(batch, half)
-        parts["total"].backward()
+        (weight * parts["total"]).backward()
         return parts
 
     def finite(self) -> bool:
@@ -218,7 +240,7 @@ class _Run:
 
     @torch.inference_mode()
     def validate(self, samples: Samples) -> dict[str, float]:
-        """Mean F1 over the validation samples, for each view that the network is trained on.
+        """Mean F1 over the validation samples, for both views, whichever the network is trained on.
 
         `f1` decides: the size-invariant view's for pairs, else the size-variant view's.
         """
@@ -238,9 +260,13 @@ class _Run:
         return {"f1": chosen, "f1_variant": variant_f1, "f1_invariant": invariant_f1}
 
     def save(self) -> None:
+        """Write the checkpoint, with the mean of the ranks' sums, from which each of them goes on."""
+        names = sorted(self.progress.sums)
+        sums = self.ranks.sum([self.progress.sums[name] / self.ranks.count for name in names])
         if self.ranks.leads:
+            progress = replace(self.progress, sums=dict(zip(names, sums, strict=True)))
             path = self.out / CHECKPOINT
-            checkpoint.save(path, self.network, self.best, self.optimizer, self.progress, self.config.to_json())
+            checkpoint.save(path, self.network, self.best, self.optimizer, progress, self.config.to_json())
 
     def save_model(self) -> None:
         """Write the network as it is now as the run's model."""
@@ -258,9 +284,9 @@ class _Run:
         return self.ranks.sum([float(wanted)])[0] > 0
 
 
-def _start(config: TrainingConfig) -> nn.Module:
+def _start(name: str, config: TrainingConfig) -> nn.Module:
     """The network that a run begins with. Raises ConfigError where it is not of the run's architecture."""
-    model = models.load(config.optimization.start or models.SHIPPED, device="cpu")
+    model = models.load(name, device="cpu")
     if model.config.network != config.network:
         raise ConfigError(
             f"optimization.start: {model.name} is a {model.config.network}, the run's is {config.network}"

@@ -40,6 +40,14 @@ class Ranks:
         ids = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(network, device_ids=ids)
 
+    def alike(self, value: object) -> bool:
+        """Whether every rank has the same value."""
+        if self.count == 1:
+            return True
+        values: list[object] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return all(other == value for other in values)
+
     def sum(self, values: list[float]) -> list[float]:
         """Sum of each value over all ranks, in float64."""
         if self.count == 1:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from clmsda.files import replacing
 from clmsda.training.checkpoint import Progress
 from clmsda.training.config import TrainingConfig
 
@@ -57,7 +58,8 @@ class Report:
         row |= {name: round(value, 6) for name, value in (means | scores).items()}
         path = self.out / "metrics.jsonl"
         kept = [line for line in _lines(path) if json.loads(line)["epoch"] < progress.epoch]
-        path.write_text("\n".join([*kept, json.dumps(row)]) + "\n", encoding="utf8")
+        with replacing(path) as temporary:
+            temporary.write_text("\n".join([*kept, json.dumps(row)]) + "\n", encoding="utf8")
         shown = ", ".join(f"{name} {value:.4f}" for name, value in (means | scores).items())
         self.console.print(f"epoch {progress.epoch + 1}: {shown} ({progress.seconds:.0f} s)", highlight=False)
         if self.events:
