@@ -13,12 +13,15 @@ from scipy import ndimage
 
 from clmsda import phantoms
 from clmsda.geometry import Grid, Volume, resample
+from clmsda.patches import NO_AUGMENTATION, PatchConfig
 from clmsda.phantoms.acquisition import Acquisition
 from clmsda.phantoms.space import Space
 from clmsda.phantoms.stars import Star
 from clmsda.phantoms.textures import texture
 from clmsda.phantoms.trees import grow
 from clmsda.phantoms.tubes import Tubes, tube_coverage, tube_distance
+from clmsda.training.config import ViewConfig
+from clmsda.training.samples import PhantomSamples
 
 SEEDS = (0, 1, 2, 3, 4, 5)
 QUIET = Acquisition(
@@ -290,3 +293,24 @@ def test_a_scan_is_a_ct_with_its_mask(phantom: phantoms.Phantom) -> None:
         middle = ndimage.center_of_mass(mask.voxels)
         assert np.linalg.norm(mask.grid.to_lps(middle) - center) < 0.6 * size
     assert ct.voxels.min() >= -1024 and ct.voxels.max() <= 3071
+
+
+def test_slices_average_what_lies_within_their_thickness() -> None:
+    phantom = phantoms.sample(5)
+    center, size = phantom.tumor_extent()
+    thick = Grid.axial((2, 40, 40), (6.0, size / 20, size / 20), center_mm=center)
+    hu, share = phantoms.render_slices(phantom, thick)
+    assert hu.shape == share.shape == thick.shape
+    layers = round(6.0 / max(1.25, size / 20))
+    thin = Grid.axial((2 * layers, 40, 40), (6.0 / layers, size / 20, size / 20), center_mm=center)
+    expected = phantoms.render(phantom, thin)[0].reshape(2, layers, 40, 40).mean(dim=1)
+    torch.testing.assert_close(hu, expected)
+    assert float(((share > 0) & (share < 1)).float().mean()) > 0  # partial volume at the ends
+
+
+def test_two_dimensional_samples_show_partial_volume() -> None:
+    """A slice of 10 mm through the same phantom is not the slice of 1 mm."""
+    views = ViewConfig(augmentation=NO_AUGMENTATION)
+    samples = PhantomSamples(PatchConfig((32, 32), 2.0, 46.0), views, seed=40, count=12)
+    shares = torch.cat([samples.pair(0, number).variant_mask.flatten() for number in range(12)])
+    assert ((shares > 0.05) & (shares < 0.95)).any()

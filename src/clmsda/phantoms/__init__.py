@@ -9,6 +9,6 @@ ct, truth = scan(phantom)                                   # a whole CT and its
 from clmsda.phantoms.acquisition import Acquisition, acquire
 from clmsda.phantoms.phantom import Phantom, sample
 from clmsda.phantoms.rendering import render
-from clmsda.phantoms.scans import scan, scan_grid
+from clmsda.phantoms.scans import render_slices, scan, scan_grid
 
-__all__ = ["Acquisition", "Phantom", "acquire", "render", "sample", "scan", "scan_grid"]
+__all__ = ["Acquisition", "Phantom", "acquire", "render", "render_slices", "sample", "scan", "scan_grid"]

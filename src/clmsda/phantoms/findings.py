@@ -77,14 +77,14 @@ class Findings:
 
 
 def sample_findings(
-    rng: np.random.Generator, anatomy: Anatomy, cloud: LungPoints, tumor: Tumor, outward: NDArray, wall_hu: float
+    rng: np.random.Generator, anatomy: Anatomy, cloud: LungPoints, tumor: Tumor, wall_hu: float
 ) -> Findings:
     return Findings(
         nodes=_nodes(rng, anatomy),
         node_hu=wall_hu + rng.normal(-5, 12),
         nodules=_nodules(rng, cloud, tumor),
         nodule_hu=rng.uniform(-100, 90),
-        opacities=_opacities(rng, cloud, tumor, outward, wall_hu),
+        opacities=_opacities(rng, cloud, tumor, wall_hu),
         wires=_wires(rng, anatomy),
         metal_hu=rng.uniform(2000, 3500),
     )
@@ -115,9 +115,7 @@ def _nodules(rng: np.random.Generator, cloud: LungPoints, tumor: Tumor) -> tuple
     return tuple(found)
 
 
-def _opacities(
-    rng: np.random.Generator, cloud: LungPoints, tumor: Tumor, outward: NDArray, wall_hu: float
-) -> tuple[Opacity, ...]:
+def _opacities(rng: np.random.Generator, cloud: LungPoints, tumor: Tumor, wall_hu: float) -> tuple[Opacity, ...]:
     found = []
     radius = tumor.body.radius_mm
     if rng.random() < (0.3 if tumor.site in ("hilum", "mediastinum") else 0.14):  # behind the tumor: collapsed lung

@@ -120,7 +120,7 @@ def sample(seed: int, *, tumor_size_mm: float | None = None) -> Phantom:
     tissues = _sample_tissues(rng)
     vessels, airways = _sample_trees(rng, anatomy, cloud)
     wall = sample_wall(rng, anatomy)
-    tumor, outward = _sample_tumor(rng, anatomy, cloud, vessels, size, wall.muscle_hu)
+    tumor = _sample_tumor(rng, anatomy, cloud, vessels, size, wall.muscle_hu)
     lower, upper = tumor.bounds()
     base = min(anatomy.diaphragm.top_mm) - max(anatomy.diaphragm.drop_mm)
     return Phantom(
@@ -131,7 +131,7 @@ def sample(seed: int, *, tumor_size_mm: float | None = None) -> Phantom:
         skeleton=sample_skeleton(rng, anatomy),
         abdomen=sample_abdomen(rng, anatomy.diaphragm.top_mm[1], tissues.contrast, anatomy.cage.half_width_mm),
         lungs=sample_lungs(rng, vessels, airways, tissues.blood_hu),
-        findings=sample_findings(rng, anatomy, cloud, tumor, outward, wall.muscle_hu),
+        findings=sample_findings(rng, anatomy, cloud, tumor, wall.muscle_hu),
         tumor=tumor,
         acquisition=sample_acquisition(rng, anatomy.apex_mm, base, wall.torso.half_width_mm, (lower[2], upper[2])),
     )
@@ -180,7 +180,7 @@ def _spread(rng: np.random.Generator, points_mm: NDArray, count: int) -> NDArray
 
 def _sample_tumor(
     rng: np.random.Generator, anatomy: Anatomy, cloud: LungPoints, vessels: Tubes, size_mm: float, wall_hu: float
-) -> tuple[Tumor, NDArray[np.float64]]:
+) -> Tumor:
     site = choose_site(rng, size_mm)
     large = vessels.end_radius_mm >= np.quantile(vessels.end_radius_mm, 7 / 8)
     center, outward = choose_center(rng, anatomy, cloud, vessels.end_mm[large], site, size_mm)
@@ -191,4 +191,4 @@ def _sample_tumor(
         if abs(factor - 1) < 0.08:
             break
         tumor = tumor.scaled(factor)
-    return tumor, outward
+    return tumor

@@ -94,12 +94,11 @@ def _paint_tumor(phantom: Phantom, hu: Tensor, space: Space, fields: Fields, ves
     if tumor.halo_mm:
         halo = (distance / -tumor.halo_mm).exp_().clamp_(max=1) * coverage(near.lung, sub.width_mm)
         part.add_(halo * (tumor.halo_hu * (part < -500)))
-    air = part.clone() if tumor.bronchogram else None
     alpha = coverage(distance, sub.width_mm + tumor.softness_mm)
     blend(part, alpha, tumor.interior(sub, distance))
     if vessels is not None and tumor.kind != "solid":
         blend(part, vessels[index] * coverage(near.lung, sub.width_mm), phantom.lungs.vessel_hu)
-    if air is not None:
+    if tumor.bronchogram:
         lumen = tube_coverage(sub, phantom.lungs.bronchi.grown(0.8, -0.2))
         if lumen is not None:
             blend(part, lumen.mul_(tumor.bronchogram), -960.0)

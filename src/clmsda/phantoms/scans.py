@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from clmsda.geometry import Grid, Volume
 from clmsda.phantoms.acquisition import VIEW_Y_MM, acquire
@@ -33,20 +34,32 @@ def scan(phantom: Phantom, *, matrix: int = 512) -> tuple[Volume, Volume]:
     grid = scan_grid(phantom, matrix)
     hu = np.empty(grid.shape, dtype=np.int16)
     mask = np.empty(grid.shape, dtype=np.uint8)
-    layers = max(1, round(grid.spacing_mm[0] / max(1.25, grid.spacing_mm[1])))
-    thickness = max(1, _SLAB_VOXELS // (matrix * matrix * layers))
+    thickness = max(1, _SLAB_VOXELS // (matrix * matrix * _layers(grid)))
     for first in range(0, grid.shape[0], thickness):
         last = min(first + thickness, grid.shape[0])
         part = grid.crop((first, 0, 0), (last, matrix, matrix))
-        fine = _layered(part, layers)
-        values, inside = render(phantom, fine)
-        values = values.reshape(last - first, layers, matrix, matrix).mean(dim=1)
-        share = inside.reshape(last - first, layers, matrix, matrix).float().mean(dim=1)
+        values, share = render_slices(phantom, part)
         values = acquire(values, part, phantom.acquisition, phantom.seed * 1000 + first)
         hu[first:last] = values.round_().to(torch.int16).numpy()
         mask[first:last] = (share >= 0.5).to(torch.uint8).numpy()
     name = f"phantom-{phantom.seed}"
     return Volume(hu, grid, name), Volume(mask, grid, name)
+
+
+def render_slices(phantom: Phantom, grid: Grid, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """HU and share of tumor of slices as thick as they are apart: what a scanner averages over, before blur and noise.
+
+    Returns float32 HU and float32 shares in 0..1, (slices, rows, columns) both.
+    """
+    layers = _layers(grid)
+    hu, inside = render(phantom, _layered(grid, layers), device)
+    hu, share = (part.reshape(grid.shape[0], layers, *grid.shape[1:]) for part in (hu, inside.float()))
+    return hu.mean(dim=1), share.mean(dim=1)
+
+
+def _layers(grid: Grid) -> int:
+    """Into how many thin ones a slice is split to be averaged over."""
+    return max(1, round(float(grid.spacing_mm[0] / max(1.25, grid.spacing_mm[1]))))
 
 
 def _layered(grid: Grid, layers: int) -> Grid:

@@ -95,10 +95,15 @@ class PhantomSamples:
         def view(assumed_mm: float) -> tuple[torch.Tensor, torch.Tensor]:
             ratio = self.patches.ratio(assumed_mm)
             grid = view_grid(self.patches, middle, ratio, augmentation=augmentation)
-            hu, mask = phantoms.render(phantom, grid)
+            if self.patches.spatial_dims == 2:  # one slice of the CT, as thick as the scanner makes it
+                grid = _as_thick(grid, phantom.acquisition.slice_mm)
+                hu, share = phantoms.render_slices(phantom, grid)
+            else:
+                hu, mask = phantoms.render(phantom, grid)
+                share = mask.float()
             hu = phantoms.acquire(hu, grid, phantom.acquisition, seed)
             image = channels(hu.numpy(), grid, self.patches, click)
-            return torch.from_numpy(image), mask.float().reshape(1, *self.patches.shape)
+            return torch.from_numpy(image), share.reshape(1, *self.patches.shape)
 
         return _pair(view, sizes, size)
 
@@ -197,6 +202,13 @@ def _toward(offsets: NDArray, center: NDArray, radius: float, rng: np.random.Gen
     if not len(offsets):
         return center
     return center + radius * rng.uniform() * offsets[rng.integers(len(offsets))][::-1]
+
+
+def _as_thick(grid: Grid, slice_mm: float) -> Grid:
+    """A grid of one slice, so thick."""
+    affine = grid.affine.copy()
+    affine[:3, 0] *= slice_mm / grid.spacing_mm[0]
+    return Grid(grid.shape, affine)
 
 
 def _into_slice(image: Volume, point_mm: NDArray, k: int) -> NDArray[np.float64]:
