@@ -21,7 +21,7 @@ from clmsda.networks import NetworkConfig
 from clmsda.patches import AXIAL, PatchConfig, view_grid
 from clmsda.prompts import Box, Point, PromptError, RecistLine
 from clmsda.segmentation import Lesion, segment
-from clmsda.segmentation.prompted import _where_any_sees
+from clmsda.segmentation.prompted import _where_any_sees, fill_slices
 from clmsda.segmentation.sizing import CANDIDATES_MM, choose, find_size, settle
 from clmsda.segmentation.views import View, agreement, look, sight, touches_border
 
@@ -147,6 +147,28 @@ def test_memory_does_not_grow_with_the_patch_but_with_the_tumor() -> None:
     assert part.contains(volume.grid.to_lps(np.argwhere(inside))).all()
     nothing = look(volume, model(network=Blind()), np.zeros(3), np.zeros(3), [20.0], AXIAL)
     assert _where_any_sees(nothing, volume.grid).shape == (1, 1, 1)
+
+
+def test_what_a_slice_of_the_mask_encloses_is_filled() -> None:
+    mask = np.zeros((3, 9, 9), bool)
+    mask[1, 1:8, 1:8] = True
+    mask[1, 3:6, 3:6] = False  # a cavity
+    mask[2, 1:8, 1:8] = True
+    mask[2, 3:6, 3:9] = False  # a bay, open to the lung
+    filled = mask.copy()
+    fill_slices(filled)
+    assert filled[1, 1:8, 1:8].all() and filled[1].sum() == 49
+    np.testing.assert_array_equal(filled[[0, 2]], mask[[0, 2]])
+
+
+def test_a_cavity_belongs_to_its_tumor() -> None:
+    ball, cavity = ((0.0, 0.0, 0.0), 40.0), ((2.0, 3.0, 0.0), 16.0)
+    volume = lung(ball)
+    air = distance(volume.grid, cavity) <= 0
+    volume.voxels[air] = -950
+    lesion = only(volume, Point((-14.0, 0.0, 0.0)), model())
+    assert lesion.mask.voxels[air].mean() > 0.95
+    assert score(lesion, ball) >= 0.9
 
 
 def test_thick_slices_and_a_turned_scan() -> None:

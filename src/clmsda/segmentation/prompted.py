@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from clmsda import models
 from clmsda.geometry import Grid, Volume, box_around, place
@@ -81,6 +82,7 @@ def _lesion(volume: Volume, prompt: Prompt, model: Model, label: int) -> Lesion:
     mask = lesion_at(_mask(probabilities, volume), click, sized.size_mm)
     if mask is None:
         return _empty(volume, prompt, label, "the views of different size found no common tumor at the prompt")
+    fill_slices(mask.voxels)
     if _reaches_end(mask):
         warnings.append("the tumor reaches the first or last slice of the scan: it may be incomplete")
     if confidence < 0.5:
@@ -153,6 +155,14 @@ def _agreement(views: Sequence[View], click: NDArray) -> float:
     if not pairs:
         return float("nan")
     return float(np.mean([agreement(a, b) if a is not None and b is not None else 0.0 for a, b in pairs]))
+
+
+def fill_slices(mask: NDArray[np.bool_]) -> None:
+    """Fill in place what the mask encloses within a slice: readers outline tumors, with cavities and open bronchi."""
+    lower, upper = bounding_box(mask)
+    part = mask[tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))]
+    for plane in part:
+        plane |= ndimage.binary_fill_holes(plane)
 
 
 def _mask(probabilities: Volume, volume: Volume) -> Volume:
