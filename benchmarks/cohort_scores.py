@@ -36,7 +36,8 @@ def score(cohort: Cohort, case: Case, model: Model) -> dict[str, str]:
     error = lesion.measurement.long_axis_mm / case.size_mm - 1 if lesion.measurement else -1.0
     values = (f1(found.mask.voxels > 0, truth.voxels > 0), error, np.nan_to_num(lesion.confidence))
     numbers = [f"{value:.4f}" for value in values]
-    return dict(zip(COLUMNS, [model.version, case.case, case.size_mm, case.size_group, *numbers], strict=True))
+    facts = [model.version, case.case, f"{case.size_mm:g}", str(case.size_group)]
+    return dict(zip(COLUMNS, facts + numbers, strict=True))
 
 
 def score_all(cohort: Cohort, model: Model, rows: Path | None) -> list[dict[str, str]]:
