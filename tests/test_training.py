@@ -142,7 +142,7 @@ def test_recentered_views_keep_the_prompt_at_the_click(cohort: Path, source: str
     data = DataConfig(source="phantoms" if source == "phantoms" else str(cohort), samples_per_epoch=12, workers=0)
     moved = {}
     for recentered in (0.0, 1.0):
-        views = ViewConfig(2.0, 1.0, recentered, NO_AUGMENTATION)
+        views = ViewConfig(size_error=2.0, click_radius=1.0, recentered=recentered, augmentation=NO_AUGMENTATION)
         samples, *_ = open_samples(config(cohort, patches=patches, views=views, data=data))
         pairs = [samples.pair(0, number) for number in range(4)]
         centers = np.array([[center_of(pair.invariant[1]), center_of(pair.invariant_mask[0])] for pair in pairs])
@@ -294,10 +294,3 @@ def test_norms_are_measured_with_the_weights_as_they_are(cohort: Path, tmp_path:
     expected = torch.stack([x.mean(dim=(0, 2, 3)) for x in seen]).mean(0)
     torch.testing.assert_close(norms[0].running_mean, expected, rtol=0.05, atol=0.02)
     assert all(norm.momentum == 0.1 for norm in norms)
-
-
-def test_half_a_line_of_metrics_is_never_left(cohort: Path, tmp_path: Path) -> None:
-    settings = config(cohort)
-    train(settings, tmp_path, device="cpu")
-    assert not list(tmp_path.glob(".*"))
-    assert [json.loads(line)["epoch"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [0, 1]
