@@ -314,3 +314,22 @@ def test_two_dimensional_samples_show_partial_volume() -> None:
     samples = PhantomSamples(PatchConfig((32, 32), 2.0, 46.0), views, seed=40, count=12)
     shares = torch.cat([samples.pair(0, number).variant_mask.flatten() for number in range(12)])
     assert ((shares > 0.05) & (shares < 0.95)).any()
+
+
+def test_the_mask_leaves_out_spikes_that_the_picture_shows() -> None:
+    """A sphere with one thin spike: HU shows it, the mask is the sphere."""
+    spiked = phantoms.sample(7, tumor_size_mm=30)
+    body = replace(
+        spiked.tumor.body, stretch=np.ones(3), axes=np.eye(3), rough=0.0, directions=np.array([[1.0, 0, 0]]),
+        heights=np.array([0.6]), sharpness=np.array([80.0]), most=1.7,
+    )  # fmt: skip
+    tumor = replace(spiked.tumor, body=body, lobes=())
+    tip = Space.of_points(body.center_mm + [[1.3 * body.radius_mm, 0, 0]])
+    assert body.distance(tip) < 0 < tumor.outlined.body.distance(tip)
+    assert np.array_equal(tumor.outlined.body.directions, np.zeros((0, 3)))
+
+
+def test_no_slice_is_thicker_than_half_of_a_tumor() -> None:
+    for size in (8.0, 12.0):
+        thick = [phantoms.sample(seed, tumor_size_mm=size).acquisition.slice_mm for seed in range(12)]
+        assert max(thick) <= max(2.5, size / 2)

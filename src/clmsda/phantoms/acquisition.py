@@ -14,6 +14,8 @@ from clmsda.geometry import Grid
 from clmsda.phantoms.space import Space
 
 VIEW_Y_MM = 8.0
+_SLICES_MM = np.array([0.625, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.75, 5.0, 7.5, 10.0])
+_SHARES = np.array([0.05, 0.12, 0.14, 0.05, 0.08, 0.14, 0.17, 0.05, 0.14, 0.03, 0.03])
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,19 @@ class Acquisition:
 
 
 def sample_acquisition(
-    rng: np.random.Generator, apex_mm: float, base_mm: float, half_width_mm: float, tumor_mm: tuple[float, float]
+    rng: np.random.Generator,
+    apex_mm: float,
+    base_mm: float,
+    half_width_mm: float,
+    tumor_mm: tuple[float, float],
+    size_mm: float,
 ) -> Acquisition:
-    """apex_mm, base_mm: of the lungs. half_width_mm: of the body. tumor_mm: heights that must be on the scan."""
-    slice_mm = float(
-        rng.choice(
-            [0.625, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.75, 5.0, 7.5, 10.0],
-            p=[0.05, 0.12, 0.14, 0.05, 0.08, 0.14, 0.17, 0.05, 0.14, 0.03, 0.03],
-        )
-    )
+    """apex_mm, base_mm: of the lungs. half_width_mm: of the body. tumor_mm: heights that must be on the scan.
+
+    size_mm: of the tumor; slices thicker than half of it are not drawn (RECIST 1.1 calls it not measurable then).
+    """
+    fine = _SLICES_MM <= max(2.5, size_mm / 2)
+    slice_mm = float(rng.choice(_SLICES_MM[fine], p=_SHARES[fine] / _SHARES[fine].sum()))
     sharp = rng.random() < 0.4
     quiet = float(np.clip(rng.lognormal(2.6, 0.45), 5, 45)) * float(np.sqrt(2.5 / max(slice_mm, 1.0)))
     return Acquisition(

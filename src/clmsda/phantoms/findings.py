@@ -98,7 +98,8 @@ def _nodes(rng: np.random.Generator, anatomy: Anatomy) -> tuple[Ellipsoid, ...]:
             [[-16, -6, 22], [2, 12, -20], [14, -14, 12], [-4, -50, 30], [22, -24, 34], [-14, -8, 44], [4, 24, -50]],
         ]
     )
-    size = rng.uniform(2.5, 7.0) if rng.random() < 0.7 else rng.uniform(7, 14)
+    kind = rng.random()  # normal, enlarged, bulky
+    size = rng.uniform(2.5, 7.0) if kind < 0.65 else rng.uniform(7, 14) if kind < 0.9 else rng.uniform(12, 22)
     chosen = stations[rng.random(len(stations)) < rng.uniform(0.2, 0.8)]
     return tuple(Ellipsoid(s + rng.normal(0, 5, 3), size * rng.uniform(0.6, 1.4, 3), rotation(rng)) for s in chosen)
 
@@ -108,7 +109,7 @@ def _nodules(rng: np.random.Generator, cloud: LungPoints, tumor: Tumor) -> tuple
         return ()
     found = []
     for _ in range(int(rng.integers(1, 5))):
-        size = rng.uniform(3, 14)
+        size = rng.uniform(3, 14) if rng.random() < 0.8 else rng.uniform(14, 45)  # the larger ones: other lesions
         center = cloud.points_mm[rng.integers(len(cloud.points_mm))]
         if np.linalg.norm(center - tumor.center_mm) > 1.5 * tumor.body.radius_mm + size:
             found.append(sample_star(rng, center, size, 0.7, 0))
@@ -118,11 +119,12 @@ def _nodules(rng: np.random.Generator, cloud: LungPoints, tumor: Tumor) -> tuple
 def _opacities(rng: np.random.Generator, cloud: LungPoints, tumor: Tumor, wall_hu: float) -> tuple[Opacity, ...]:
     found = []
     radius = tumor.body.radius_mm
-    if rng.random() < (0.3 if tumor.site in ("hilum", "mediastinum") else 0.14):  # behind the tumor: collapsed lung
+    if rng.random() < (0.35 if tumor.site in ("hilum", "mediastinum") else 0.14):  # behind the tumor: collapsed lung
         away = tumor.center_mm - np.array([np.sign(tumor.center_mm[0]) * 30.0, 5, -10])
         away = away / max(float(np.linalg.norm(away)), 1e-6) + rng.normal(0, 0.35, 3)
-        center = tumor.center_mm + away * radius * rng.uniform(0.7, 1.3)
-        shape = Ellipsoid(center, radius * rng.uniform(0.35, 1.1, 3) + 4, rotation(rng))
+        reach = rng.uniform(1, 2.5) if rng.random() < 0.4 else 1.0  # a segment, or much of a lobe
+        center = tumor.center_mm + away * radius * reach * rng.uniform(0.7, 1.3)
+        shape = Ellipsoid(center, radius * reach * rng.uniform(0.35, 1.1, 3) + 4, rotation(rng))
         collapsed = rng.random() < 0.6
         found.append(
             Opacity(

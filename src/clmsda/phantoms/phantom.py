@@ -81,7 +81,7 @@ def tumor_mask(anatomy: Anatomy, tumor: Tumor, grid: Grid) -> NDArray[np.bool_]:
     found = space.sub(*tumor.bounds())
     if found:
         index, sub = found
-        mask[index] = (tumor.distance(sub, anatomy.fields(sub)) < 0).numpy()
+        mask[index] = (tumor.outlined.distance(sub, anatomy.fields(sub)) < 0).numpy()
     return mask
 
 
@@ -133,7 +133,9 @@ def sample(seed: int, *, tumor_size_mm: float | None = None) -> Phantom:
         lungs=sample_lungs(rng, vessels, airways, tissues.blood_hu),
         findings=sample_findings(rng, anatomy, cloud, tumor, wall.muscle_hu),
         tumor=tumor,
-        acquisition=sample_acquisition(rng, anatomy.apex_mm, base, wall.torso.half_width_mm, (lower[2], upper[2])),
+        acquisition=sample_acquisition(
+            rng, anatomy.apex_mm, base, wall.torso.half_width_mm, (lower[2], upper[2]), size
+        ),
     )
 
 
@@ -182,8 +184,7 @@ def _sample_tumor(
     rng: np.random.Generator, anatomy: Anatomy, cloud: LungPoints, vessels: Tubes, size_mm: float, wall_hu: float
 ) -> Tumor:
     site = choose_site(rng, size_mm)
-    large = vessels.end_radius_mm >= np.quantile(vessels.end_radius_mm, 7 / 8)
-    center, outward = choose_center(rng, anatomy, cloud, vessels.end_mm[large], site, size_mm)
+    center, outward = choose_center(rng, anatomy, cloud, _feeding(vessels, size_mm), site, size_mm)
     tumor = sample_tumor(rng, center, site, size_mm, wall_hu, outward)
     for _ in range(2):  # walls cut tumors down: grow them back to the size that was drawn
         measured = measure_extent(anatomy, tumor, 20)[1]
@@ -192,3 +193,10 @@ def _sample_tumor(
             break
         tumor = tumor.scaled(factor)
     return tumor
+
+
+def _feeding(vessels: Tubes, size_mm: float) -> NDArray[np.float64]:
+    """(n, 3) ends of vessels that a tumor of this size may sit on: the thickest that are clearly thinner than it."""
+    radius = vessels.end_radius_mm
+    thin = radius <= max(0.15 * size_mm, float(np.quantile(radius, 0.25)))
+    return vessels.end_mm[thin & (radius >= np.quantile(radius[thin], 7 / 8))]

@@ -89,7 +89,7 @@ def _paint_tumor(phantom: Phantom, hu: Tensor, space: Space, fields: Fields, ves
     index, sub = found
     near = fields.at(index)
     distance = tumor.distance(sub, near)
-    mask[index] = distance < 0
+    mask[index] = tumor.outlined.distance(sub, near) < 0
     part = hu[index]
     if tumor.halo_mm:
         halo = (distance / -tumor.halo_mm).exp_().clamp_(max=1) * coverage(near.lung, sub.width_mm)

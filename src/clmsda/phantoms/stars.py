@@ -13,6 +13,8 @@ from clmsda.phantoms.shapes import rotation
 from clmsda.phantoms.space import Space
 from clmsda.phantoms.textures import texture
 
+SPIKE = 35.0
+"""Bumps of this sharpness are narrower than a fifth of the radius."""
 _CHUNK = 8192
 
 
@@ -37,6 +39,13 @@ class Star:
     grain: float
     offset: NDArray[np.float64]
     most: float = 1.0
+
+    def outlined(self) -> Star:
+        """The surface that a reader draws: without the spikes, which are too thin to follow."""
+        broad = self.sharpness < SPIKE
+        return replace(
+            self, directions=self.directions[broad], heights=self.heights[broad], sharpness=self.sharpness[broad]
+        )
 
     def reach_mm(self) -> NDArray[np.float64]:
         """(3,) half extents of a box around it, loosely."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from clmsda.phantoms.tubes import Tubes
 
 @dataclass(frozen=True, eq=False)
 class Tumor:
-    """The tumor that the mask shows.
+    """The tumor that is clicked, as it is painted; the mask shows it `outlined`.
 
     body: its main surface, lobes: others that it merges with; it grows `invasion_mm` beyond the lung and never
     closer than `clearance_mm` to great vessels.
@@ -56,6 +57,11 @@ class Tumor:
     @property
     def center_mm(self) -> NDArray[np.float64]:
         return self.body.center_mm
+
+    @cached_property
+    def outlined(self) -> Tumor:
+        """The tumor that the mask shows: as a reader outlines it, see `Star.outlined`."""
+        return replace(self, body=self.body.outlined(), lobes=tuple(lobe.outlined() for lobe in self.lobes))
 
     def bounds(self, margin_mm: float = 0.0) -> tuple[NDArray, NDArray]:
         bounds = [star.bounds(margin_mm) for star in (self.body, *self.lobes)]
@@ -143,7 +149,7 @@ def sample_tumor(
     kind = str(rng.choice(["solid", "part-solid", "ground-glass"], p=_kind_weights(size_mm)))
     hu = wall_hu + rng.normal(0, 10) if site != "free" and rng.random() < 0.6 else rng.uniform(5, 85)
     hollow = ""
-    if kind == "solid" and size_mm > 14 and rng.random() < 0.1:
+    if kind == "solid" and size_mm > 14 and rng.random() < 0.16:
         hollow = "cavity"
     elif kind == "solid" and size_mm > 28 and rng.random() < 0.35:
         hollow = "necrosis"
