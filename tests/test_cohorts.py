@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from same_voxels import assert_same_voxels
 
 from clmsda import phantoms
-from clmsda.cohorts import Case, Cohort, CohortError, add_case, hold_out, write_phantoms
+from clmsda.cohorts import Case, Cohort, CohortError, add_case, write_phantoms
 from clmsda.geometry import Grid, Volume
 from clmsda.images import check_ct, read_ct, read_mask
 from clmsda.measurements import EmptyMask, measure
@@ -113,6 +110,96 @@ def test_an_image_and_a_mask_that_do_not_belong_together_are_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["../one", "one/two", ".one", "", "on\ne"])
+def test_a_name_that_cannot_name_files_is_refused(tmp_path: Path, lopsided: Volume, lesion: Volume, name: str) -> None:
+    with pytest.raises(CohortError, match="files are named by it"):
+        add(tmp_path, name, lopsided, lesion)
+    assert not list(tmp_path.iterdir())
+
+
+def test_cases_are_in_order_of_their_names(cohort: Path, lopsided: Volume, lesion: Volume) -> None:
+    add(cohort, "a", lopsided, lesion)
+    header, *rows = (cohort / "cohort.csv").read_text().splitlines()
+    (cohort / "cohort.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
+    assert [case.case for case in Cohort.open(cohort).cases] == ["a", "one", "two"]
+
+
+def rewritten(folder: Path, change: Callable[[list[str], list[list[str]]], None]) -> str:
+    """The digest after a change to the table's header and rows."""
+    with (folder / "cohort.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    change(header, rows)
+    with (folder / "cohort.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return Cohort.open(folder).digest
+
+
+def set_column(name: str, value: str) -> Callable[[list[str], list[list[str]]], None]:
+    return lambda header, rows: rows[0].__setitem__(header.index(name), value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header, rows: rows.reverse(),
+        set_column("image", "elsewhere/one.nii.gz"),
+        set_column("mask", "elsewhere/one.dcm"),
+        set_column("histology", "adenocarcinoma"),
+        set_column("series", "1.2.3"),
+        set_column("roi", "GTV-1"),
+    ],
+)
+def test_the_digest_does_not_mind_where_cases_come_from(
+    cohort: Path, change: Callable, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    before = Cohort.open(cohort).digest
+    assert len(before) == 64 and int(before, 16)
+    assert rewritten(cohort, change) == before
+    moved = shutil.move(cohort, tmp_path_factory.mktemp("elsewhere") / "moved")
+    assert Cohort.open(moved).digest == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header, rows: rows.pop(),
+        *(
+            set_column(name, value)
+            for name, value in (("case", "other"), ("patient", "other"), ("size_mm", "9.5"), ("volume_ml", "3.5"),
+                                ("size_group", "2"), ("center_mm", "[1, 2, 3]"), ("pixel_mm", "0.8"),
+                                ("slice_mm", "5"), ("tumor_slices", "[2, 3]"), ("slab_crc32", "00000000"))
+        ),
+    ],
+)  # fmt: skip
+def test_the_digest_changes_with_all_that_a_study_depends_on(cohort: Path, change: Callable) -> None:
+    before = Cohort.open(cohort).digest
+    assert rewritten(cohort, change) != before
+
+
+def test_the_digest_changes_with_a_voxel(cohort: Path, lopsided: Volume, lesion: Volume) -> None:
+    before = Cohort.open(cohort).digest
+    voxels = lopsided.voxels.copy()
+    voxels[0, 0, 0] ^= 1
+    add(cohort, "one", Volume(voxels, lopsided.grid), lesion)
+    assert Cohort.open(cohort).digest != before
+    add(cohort, "one", lopsided, lesion)
+    assert Cohort.open(cohort).digest == before
+
+
+def test_a_table_of_before_some_columns_opens(cohort: Path) -> None:
+    def drop_last_four(header: list[str], rows: list[list[str]]) -> None:
+        assert header[-4:] == ["series", "roi", "histology", "slab_crc32"]
+        for row in (header, *rows):
+            del row[-4:]
+
+    before = Cohort.open(cohort)
+    rewritten(cohort, drop_last_four)
+    after = Cohort.open(cohort)
+    assert [one.size_mm for one in after.cases] == [one.size_mm for one in before.cases]
+    assert {one.histology for one in after.cases} == {""}
+    after.slab(after.cases[0])
+
+
 def replaced(old: str, new: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         text = (folder / "cohort.csv").read_text()
@@ -142,6 +229,7 @@ def column(name: str, value: str) -> Callable[[Path], None]:
         (lambda folder: (folder / "cohort.csv").write_text(""), ["at least one case"]),
         (lambda folder: (folder / "cohort.csv").write_bytes(b"PK\x03\x04\xff\xfe\x00"), ["not a table"]),
         (column("case", "one"), ["found twice: one"]),
+        (column("case", "../one"), ["line 3", "'case'", "pattern"]),
         (column("size_mm", "12,5"), ["line 3", "'size_mm'", "valid number"]),
         (column("size_mm", ""), ["line 3", "'size_mm'"]),
         (column("size_mm", "-4"), ["line 3", "'size_mm'", "greater than 0"]),
@@ -200,55 +288,6 @@ def test_a_damaged_slab_is_refused(cohort: Path, spoil: Callable[[Path], object]
     opened.slab(opened.cases[1])  # the other case is as it was
 
 
-def case(name: str, patient: str, size_group: int) -> Case:
-    return Case(name, patient, "", "", 20.0, 1.0, size_group, (0, 0, 0), 1, 1, (0.0,) * 12, (0, 1))
-
-
-@st.composite
-def cohorts(draw: st.DrawFn) -> list[Case]:
-    """Two to thirty patients with one to three tumors each."""
-    sizes = draw(st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=3), min_size=2, max_size=30))
-    return [case(f"{p}-{t}", f"P{p}", size) for p, own in enumerate(sizes) for t, size in enumerate(own)]
-
-
-@given(cohorts(), st.floats(0.01, 0.99), st.integers(0, 2**32))
-def test_a_split_keeps_patients_whole(cases: list[Case], fraction: float, seed: int) -> None:
-    training, held = hold_out(cases, fraction, seed)
-    assert training and held and not training & held
-    assert training | held == {one.case for one in cases}
-    sides = {(one.patient, one.case in held) for one in cases}
-    patients = {one.patient for one in cases}
-    assert len(sides) == len(patients)
-    wanted = min(max(1, round(fraction * len(patients))), len(patients) - 1)
-    assert len({patient for patient, is_held in sides if is_held}) == wanted
-
-
-@given(cohorts(), st.floats(0.01, 0.99), st.integers(0, 2**32), st.randoms())
-def test_a_split_depends_on_the_seed_alone(cases: list[Case], fraction: float, seed: int, random: Random) -> None:
-    shuffled = random.sample(cases, len(cases))
-    assert hold_out(cases, fraction, seed) == hold_out(shuffled, fraction, seed)
-
-
-@settings(max_examples=30)
-@given(st.lists(st.integers(1, 3), min_size=4, max_size=60), st.floats(0.1, 0.9), st.integers(0, 99))
-def test_each_size_group_gives_its_share(sizes: list[int], fraction: float, seed: int) -> None:
-    cases = [case(str(n), str(n), size) for n, size in enumerate(sizes)]
-    _, held = hold_out(cases, fraction, seed)
-    for group, count in Counter(sizes).items():
-        given_up = sum(one.size_group == group for one in cases if one.case in held)
-        assert abs(given_up - count * len(held) / len(cases)) < 1
-
-
-def test_seeds_give_different_splits() -> None:
-    cases = [case(str(n), str(n), 1 + n % 3) for n in range(30)]
-    assert len({frozenset(hold_out(cases, 0.2, seed)[1]) for seed in range(10)}) == 10
-
-
-def test_one_patient_cannot_be_split() -> None:
-    with pytest.raises(CohortError, match="at least two patients, found 1"):
-        hold_out([case("a", "P", 1), case("b", "P", 2)], 0.5, 0)
-
-
 def training_config(folder: Path, **patches: Any) -> TrainingConfig:
     return TrainingConfig(
         name="test",
@@ -257,26 +296,6 @@ def training_config(folder: Path, **patches: Any) -> TrainingConfig:
         views=ViewConfig(augmentation=NO_AUGMENTATION),  # 20 pixels would shift the tumor out of so small a patch
         network=NetworkConfig(width=4, levels=2),
     )
-
-
-def test_the_mean_size_is_of_the_training_part_alone(tmp_path: Path) -> None:
-    sizes = (12.0, 16.0, 20.0, 24.0, 28.0)
-    for size in sizes:
-        add(tmp_path, f"ball-{size:g}", *ball(size))
-    *_, before = open_samples(training_config(tmp_path))
-    cases = Cohort.open(tmp_path).cases
-    training, held = hold_out(cases, 0.4, before.seed)
-    mean = np.mean([one.size_mm for one in cases if one.case in training])
-    assert before.patches.mean_size_mm == pytest.approx(mean, abs=1e-3)
-    assert before.patches.reference_spacing_mm == 2.0
-
-    for name in held:  # a validation case's size changes nothing
-        add(tmp_path, name, *ball(29.0))
-    *_, after = open_samples(training_config(tmp_path))
-    assert after == before
-    add(tmp_path, min(training), *ball(29.0))
-    *_, changed = open_samples(training_config(tmp_path))
-    assert changed.patches.mean_size_mm != before.patches.mean_size_mm
 
 
 def test_what_the_configuration_says_is_not_measured(tmp_path: Path) -> None:

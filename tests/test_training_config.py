@@ -10,7 +10,7 @@ from clmsda.networks import VARIANTS
 from clmsda.training.config import ConfigError, TrainingConfig, check, read_config
 
 REPOSITORY = Path(__file__).parent.parent
-SHIPPED = sorted(path for folder in ("models", "studies") for path in (REPOSITORY / folder).rglob("*.toml"))
+SHIPPED = sorted((REPOSITORY / "models").rglob("*.toml"))
 COHORT = "name = 'a'\n[data]\nsource = 'cohort'\n"
 
 

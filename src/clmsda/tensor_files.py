@@ -48,6 +48,27 @@ def read(path: Path) -> TensorFile:
         tensors = load(data)
     except SafetensorError as error:
         raise DamagedFile(str(error)) from error
-    length = int.from_bytes(data[:8], "little")  # the header is JSON behind its length
-    texts = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    return TensorFile(texts, tensors, hashlib.sha256(data).hexdigest())
+    return TensorFile(_texts(data[8 : 8 + _length(data)]), tensors, hashlib.sha256(data).hexdigest())
+
+
+def read_texts(path: Path) -> dict[str, str]:
+    """The header's entries by name, without reading any tensor. Raises as `read` does."""
+    with path.open("rb") as file:
+        length = _length(file.read(8))
+        header = file.read(min(length, path.stat().st_size))
+    if len(header) < length:
+        raise DamagedFile("the header is cut off")
+    return _texts(header)
+
+
+def _length(start: bytes) -> int:
+    """Length of the header, which is JSON behind its length."""
+    return int.from_bytes(start[:8], "little")
+
+
+def _texts(header: bytes) -> dict[str, str]:
+    try:
+        texts: dict[str, str] = json.loads(header).get("__metadata__", {})
+    except (ValueError, AttributeError) as error:
+        raise DamagedFile("the header is no JSON") from error
+    return texts

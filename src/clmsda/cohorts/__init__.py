@@ -1,7 +1,25 @@
-"""Cohorts: a readable table of cases, and memory-mapped slabs of CT around each tumor."""
+"""Cohorts: a readable table of cases, memory-mapped slabs of CT around each tumor, and splits by patient.
 
-from clmsda.cohorts.cohort import Case, Cohort, CohortError, add_case
-from clmsda.cohorts.splits import hold_out
+Importing this costs little: `clmsda.cohorts.importing` and `clmsda.cohorts.describe`, which read images and draw,
+are imported by those who need them.
+"""
+
+from clmsda.cohorts.adding import add_case
+from clmsda.cohorts.cohort import Case, Cohort, CohortError
+from clmsda.cohorts.splits import Fold, Split, hold_out, hold_out_test, k_fold
+from clmsda.cohorts.splits import check as check_split
 from clmsda.cohorts.synthetic import write_phantoms
 
-__all__ = ["Case", "Cohort", "CohortError", "add_case", "hold_out", "write_phantoms"]
+__all__ = [
+    "Case",
+    "Cohort",
+    "CohortError",
+    "Fold",
+    "Split",
+    "add_case",
+    "check_split",
+    "hold_out",
+    "hold_out_test",
+    "k_fold",
+    "write_phantoms",
+]

@@ -10,8 +10,12 @@ Reading a slab maps it: nothing is decompressed, and a worker holds only the pag
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-from dataclasses import dataclass, fields
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,9 +26,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 from clmsda.errors import InputError
 from clmsda.files import replacing
 from clmsda.geometry import Grid, Volume
-from clmsda.measurements import measure
 
 TABLE = "cohort.csv"
+NAME = r"^\w[\w .+=@-]*$"
+"""What a case may be called: its name is also that of its files."""
+NOT_STUDIED = ("image", "mask", "series", "roi", "histology")
+"""Columns that no split, training or score depends on."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -39,13 +46,16 @@ class CohortError(InputError):
 class Case:
     """One tumor of one patient. Paths are relative to the cohort's folder where they lie in it.
 
-    patient: cases with the same patient are never split between training and validation.
+    patient: cases with the same patient are never split between training, validation and test.
     size_mm, center_mm: longest diameter, and center, in the axial slice of largest area (paper 2.1).
     slab_affine: from (slice, row, column) of the slab to LPS mm, twelve numbers, row by row.
     tumor_slices: first and last slice with tumor, counted in the slab.
+    series, roi: which DICOM series in `image`, and which region of `mask`, where there is a choice.
+    histology: in lower case, where the source tells.
+    slab_crc32: of the voxels of both slabs when they were written. Tables without the last four columns open, too.
     """
 
-    case: str
+    case: Annotated[str, Field(pattern=NAME)]
     patient: str
     image: str
     mask: str
@@ -57,11 +67,18 @@ class Case:
     slice_mm: Positive
     slab_affine: Annotated[tuple[Finite, ...], Field(min_length=12, max_length=12)]
     tumor_slices: tuple[Index, Index]
+    series: str = ""
+    roi: str = ""
+    histology: str = ""
+    slab_crc32: str = ""
+
+
+_CASE = TypeAdapter(Case)
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """The cases of one folder."""
+    """The cases of one folder, in order of their names."""
 
     folder: Path
     cases: tuple[Case, ...]
@@ -72,7 +89,7 @@ class Cohort:
         folder = Path(folder)
         table = folder / TABLE
         if not table.is_file():
-            raise CohortError(f"{folder} is not a cohort: it has no {TABLE}; write one with `clmsda phantom`")
+            raise CohortError(f"{folder} is not a cohort: it has no {TABLE}; make one with `clmsda cohort import`")
         try:
             with table.open(newline="", encoding="utf8") as file:
                 rows = list(csv.DictReader(file))
@@ -85,7 +102,20 @@ class Cohort:
             raise CohortError(f"{table}: every case needs its own name, found twice: {', '.join(twice)}")
         if not cases:
             raise CohortError(f"{table}: expected at least one case, found none")
-        return cls(folder, cases)
+        return cls(folder, tuple(sorted(cases, key=lambda case: case.case)))
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of all that splits, training and scores depend on: measurements, patients and voxels.
+
+        It stays the same where the folder moves, or rows change their order. Voxels count as they were
+        imported: the slabs are not read again.
+        """
+        rows = [
+            {name: value for name, value in asdict(case).items() if name not in NOT_STUDIED}
+            for case in sorted(self.cases, key=lambda case: case.case)
+        ]
+        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
     def slab(self, case: Case) -> tuple[Volume, Volume]:
         """The CT (int16 HU) and the mask (uint8) around a tumor, memory-mapped.
@@ -109,55 +139,17 @@ class Cohort:
         return Cohort(self.folder, tuple(case for case in self.cases if case.case in names))
 
 
-def add_case(
-    folder: Path, name: str, image: Volume, mask: Volume, *, image_path: str, mask_path: str, patient: str = ""
-) -> Case:
-    """Measure a tumor, save its slab, and append it to the table (atomically, so an import can resume).
-
-    patient: by default the case's name. A case of the same name is replaced. The slab reaches one
-    tumor size (at least 30 mm) beyond the tumor's first and last slice.
-    Raises CohortError where image and mask lie on different grids, EmptyMask for a mask without tumor.
-    """
-    if not image.grid.same_as(mask.grid):
-        raise CohortError(
-            f"case {name}: expected image and mask on one grid, found shapes {image.grid.shape} and {mask.grid.shape} "
-            "or other positions: read the mask on the image's grid"
-        )
-    measurement = measure(mask)
-    first, last = measurement.slices
-    spacing = image.grid.spacing_mm
-    margin = int(np.ceil(max(measurement.long_axis_mm, 30.0) / spacing[0]))
-    low, high = max(first - margin, 0), min(last + margin + 1, image.grid.shape[0])
-    slab = image.crop((low, 0, 0), (high, *image.grid.shape[1:]))
-    (folder / "slabs").mkdir(parents=True, exist_ok=True)
-    _save(folder / "slabs" / f"{name}.npy", slab.voxels.astype(np.int16))
-    _save(folder / "slabs" / f"{name}.mask.npy", (mask.voxels[low:high] > 0).astype(np.uint8))
-    case = Case(
-        case=name,
-        patient=patient or name,
-        image=image_path,
-        mask=mask_path,
-        size_mm=round(measurement.long_axis_mm, 3),
-        volume_ml=round(measurement.volume_ml, 4),
-        size_group=measurement.size_group,
-        center_mm=tuple(round(float(x), 3) for x in measurement.center_mm),  # type: ignore[arg-type]
-        pixel_mm=round(float(spacing[1:].min()), 5),
-        slice_mm=round(float(spacing[0]), 5),
-        slab_affine=tuple(float(x) for x in slab.grid.affine[:3].ravel()),
-        tumor_slices=(first - low, last - low),
-    )
-    table = folder / TABLE
-    kept = [c for c in Cohort.open(folder).cases if c.case != name] if table.is_file() else []
-    write_table(folder, [*kept, case])
-    return case
+def is_name(text: str) -> bool:
+    """Whether a case may be called so."""
+    return re.fullmatch(NAME, text) is not None
 
 
-def write_table(folder: Path, cases: list[Case]) -> None:
-    """Write cohort.csv atomically."""
+def write_table(folder: Path, cases: Iterable[Case]) -> None:
+    """Write cohort.csv atomically, in order of the cases' names."""
     with replacing(folder / TABLE) as temporary, temporary.open("w", newline="", encoding="utf8") as file:
         writer = csv.writer(file)
         writer.writerow([field.name for field in fields(Case)])
-        for case in cases:
+        for case in sorted(cases, key=lambda case: case.case):
             values = (getattr(case, field.name) for field in fields(Case))
             writer.writerow([json.dumps(value) if isinstance(value, tuple) else value for value in values])
 
@@ -171,7 +163,7 @@ def _parse(row: dict[str, str], where: str) -> Case:
         except (json.JSONDecodeError, TypeError) as error:
             raise CohortError(f"{where}: column {name!r} should be a list of numbers, found {text!r}") from error
     try:
-        return TypeAdapter(Case).validate_python(values)
+        return _CASE.validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         raise CohortError(f"{where}: column {'.'.join(map(str, first['loc']))!r}: {first['msg']}") from error
@@ -185,8 +177,3 @@ def _map(path: Path, dtype: str) -> NDArray:
     if array.dtype != np.dtype(dtype) or array.ndim != 3:
         raise CohortError(f"{path} should hold 3-D {dtype}, found {array.ndim}-D {array.dtype}: import the case again")
     return array
-
-
-def _save(path: Path, array: NDArray) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from clmsda import phantoms
-from clmsda.cohorts.cohort import TABLE, Case, Cohort, CohortError, add_case
+from clmsda.cohorts.adding import add_case
+from clmsda.cohorts.cohort import TABLE, Case, Cohort, CohortError
 
 
 def write_phantoms(
@@ -23,6 +23,7 @@ def write_phantoms(
     holds already are kept, so an interrupted run continues where it stopped; what is damaged is made anew.
     Raises CohortError for a folder with cases of another matrix.
     """
+    from clmsda import phantoms  # needs torch, which a cohort of real CT does not
     from clmsda.images import write_image, write_mask
 
     folder = Path(folder)

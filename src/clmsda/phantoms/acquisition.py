@@ -52,7 +52,7 @@ def sample_acquisition(
 
     size_mm: of the tumor; slices thicker than half of it are not drawn (RECIST 1.1 calls it not measurable then).
     """
-    fine = _SLICES_MM <= max(2.5, size_mm / 2)
+    fine = max(2.5, size_mm / 2) >= _SLICES_MM
     slice_mm = float(rng.choice(_SLICES_MM[fine], p=_SHARES[fine] / _SHARES[fine].sum()))
     sharp = rng.random() < 0.4
     quiet = float(np.clip(rng.lognormal(2.6, 0.45), 5, 45)) * float(np.sqrt(2.5 / max(slice_mm, 1.0)))

@@ -42,6 +42,8 @@ class DataConfig:
     samples_per_epoch, validation_samples: how many phantoms (ignored for a cohort).
     samples_per_slice: augmented samples of each tumor slice per epoch of a cohort (the paper: five).
     validation_fraction: share of a cohort's patients held out, stratified by size group.
+    split, fold: a split file (`clmsda cohort split`) and which of its folds, counted from 0, decide instead
+        who is trained on and who is held out; a split of one fold needs no `fold`.
     workers: processes that prepare samples; 0 prepares them in the training process.
     """
 
@@ -52,6 +54,8 @@ class DataConfig:
     validation_samples: Annotated[int, Field(gt=0)] = 64
     samples_per_slice: Annotated[int, Field(gt=0)] = 5
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    split: str | None = None
+    fold: Annotated[int, Field(ge=0)] | None = None
     workers: Annotated[int, Field(ge=0)] = 1
 
 
@@ -143,6 +147,11 @@ def read_config(path: Path | str, overrides: Sequence[str] = ()) -> TrainingConf
     Raises ConfigError for a file that is missing or no TOML, an unknown key, a wrong type or a value
     out of range.
     """
+    return check(read_values(path, overrides), str(path))
+
+
+def read_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The values of a TOML with `key.path=value` overrides applied, unchecked. Raises ConfigError."""
     path = Path(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf8"))
@@ -152,7 +161,7 @@ def read_config(path: Path | str, overrides: Sequence[str] = ()) -> TrainingConf
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     for override in overrides:
         _override(values, override)
-    return check(values, str(path))
+    return values
 
 
 def check(values: dict[str, Any], where: str) -> TrainingConfig:
@@ -162,11 +171,16 @@ def check(values: dict[str, Any], where: str) -> TrainingConfig:
         # Strict JSON mode takes lists for tuples and integers for floats, but no text for numbers.
         config = TypeAdapter(TrainingConfig).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(map(_problem, error.errors()))) from error
-    problems = list(_contradictions(config))
-    if problems:
-        raise ConfigError(f"{where}: " + "; ".join(problems))
+        raise ConfigError(f"{where}: {problems(error)}") from error
+    contradictions = list(_contradictions(config))
+    if contradictions:
+        raise ConfigError(f"{where}: " + "; ".join(contradictions))
     return config
+
+
+def problems(error: ValidationError) -> str:
+    """Every error of a validation with its dotted path, in one line."""
+    return "; ".join(map(_problem, error.errors()))
 
 
 def _problem(error: ErrorDetails) -> str:
@@ -192,6 +206,10 @@ def _contradictions(config: TrainingConfig) -> Iterator[str]:
         yield f"patches.shape must be divisible by {step} for network.levels = {config.network.levels}{folded}"
     if config.data.source == PHANTOMS and None in (config.patches.reference_spacing_mm, config.patches.mean_size_mm):
         yield "patches.reference_spacing_mm and patches.mean_size_mm must be given for phantoms"
+    if config.data.source == PHANTOMS and config.data.split is not None:
+        yield "data.split divides a cohort, but data.source is phantoms"
+    if config.data.fold is not None and config.data.split is None:
+        yield "data.fold counts the folds of data.split, which is not given"
 
 
 def _with_variant(values: dict[str, Any], where: str) -> dict[str, Any]:

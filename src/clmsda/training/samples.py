@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from clmsda import phantoms
-from clmsda.cohorts import Case, Cohort, hold_out
+from clmsda.cohorts import Case, Cohort, Split, check_split, hold_out
 from clmsda.geometry import Grid, Volume
 from clmsda.patches import AXIAL, NO_AUGMENTATION, PatchConfig, channels, cut, cut_mask, directions_of, view_grid
-from clmsda.training.config import PHANTOMS, TrainingConfig, ViewConfig
+from clmsda.training.config import PHANTOMS, ConfigError, DataConfig, TrainingConfig, ViewConfig
 
 VALIDATION_SEED = 1_000_000_007
 """Phantoms of the validation set are numbered from here: training never reaches them."""
@@ -44,6 +44,9 @@ def open_samples(config: TrainingConfig) -> tuple[Samples, Samples, TrainingConf
 
     A cohort decides its reference spacing (the smallest pixel spacing, paper section 2.1) and the
     mean tumor size where the configuration leaves them open, from the training part alone.
+
+    Raises CohortError for a cohort that is damaged or not the one that was split, ConfigError for a fold
+    that the split does not have.
     """
     data, views = config.data, config.views
     still = replace(views, augmentation=NO_AUGMENTATION)
@@ -54,8 +57,7 @@ def open_samples(config: TrainingConfig) -> tuple[Samples, Samples, TrainingConf
             config,
         )
     cohort = Cohort.open(data.source)
-    names, held = hold_out(cohort.cases, data.validation_fraction, config.seed)
-    training, validation = cohort.subset(names), cohort.subset(held)
+    training, validation = _parts(cohort, data, config.seed)
     spacing = config.patches.reference_spacing_mm or min(case.pixel_mm for case in training.cases)
     mean = config.patches.mean_size_mm or float(np.mean([case.size_mm for case in training.cases]))
     patches = replace(config.patches, reference_spacing_mm=float(spacing), mean_size_mm=round(mean, 3))
@@ -64,6 +66,20 @@ def open_samples(config: TrainingConfig) -> tuple[Samples, Samples, TrainingConf
         CohortSamples(validation, patches, still, config.seed, 1),
         replace(config, patches=patches),
     )
+
+
+def _parts(cohort: Cohort, data: DataConfig, seed: int) -> tuple[Cohort, Cohort]:
+    """The cases to train on, and those to validate on."""
+    if data.split is None:
+        names, held = hold_out(cohort.cases, data.validation_fraction, seed)
+        return cohort.subset(names), cohort.subset(held)
+    split = Split.read(data.split)
+    check_split(split, cohort)
+    count = len(split.folds)
+    if (data.fold or 0) >= count or (data.fold is None and count > 1):
+        raise ConfigError(f"data.fold: expected 0 to {count - 1}, as {data.split} has {count} folds; found {data.fold}")
+    fold = split.folds[data.fold or 0]
+    return cohort.subset(set(fold.training)), cohort.subset(set(fold.validation))
 
 
 class PhantomSamples:
