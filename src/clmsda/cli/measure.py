@@ -31,6 +31,7 @@ def measure(
     from clmsda import __version__, images, measurements
     from clmsda.cli.tables import COLUMNS, measurement_row
     from clmsda.geometry import Volume
+    from clmsda.images.scan_facts import read_scan_facts
 
     if json is not None and json != STDOUT:
         check_suffix(json, [".json"])
@@ -44,6 +45,8 @@ def measure(
     found = {label: measurements.measure(Volume(labels.voxels == label, labels.grid), image=ct) for label in present}
     if json is not None:
         lesions = [{"label": label, **measurement.to_json()} for label, measurement in found.items()]
-        write_json({"mask": str(mask), "software": f"clmsda {__version__}", "lesions": lesions}, json)
+        scan = read_scan_facts(image, ct, series=ct.source) if image and ct else read_scan_facts(mask, labels)
+        about = {"mask": str(mask), "software": f"clmsda {__version__}", "scan": scan.to_json()}
+        write_json({**about, "lesions": lesions}, json)
     if json != STDOUT:
         show(new_table(COLUMNS, [measurement_row(str(label), one) for label, one in found.items()]))

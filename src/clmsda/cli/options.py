@@ -33,6 +33,21 @@ Json = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the measurements as JSON; - prints them.")
 ]
 
+DicomSeg = Annotated[
+    Path | None,
+    typer.Option("--dicom-seg", metavar="FILE", help="Write a DICOM segmentation (.dcm), one segment each."),
+]
+Rtstruct = Annotated[
+    Path | None, typer.Option("--rtstruct", metavar="FILE", help="Write an RT structure set (.dcm), one ROI each.")
+]
+Sr = Annotated[
+    Path | None,
+    typer.Option("--sr", metavar="FILE", help="Write a DICOM measurement report (.dcm); it needs --dicom-seg."),
+]
+LabelMap = Annotated[
+    bool, typer.Option("--labelmap", help="Make the segmentation a label map: smaller, but older archives refuse it.")
+]
+
 STDOUT = Path("-")
 
 
@@ -76,6 +91,41 @@ def check_suffix(path: Path, suffixes: Sequence[str]) -> None:
     """Refuse an output whose name does not say what it is. Raises OutputError."""
     if not path.name.lower().endswith(tuple(suffixes)):
         raise OutputError(f"cannot write {path}: its name must end in one of {', '.join(suffixes)}")
+
+
+def dicom_outputs(seg: Path | None, rtstruct: Path | None, sr: Path | None, labelmap: bool) -> dict[str, Path]:
+    """The DICOM objects to write, by kind. Raises typer.BadParameter for options that need others, OutputError."""
+    if sr is not None and seg is None:
+        raise typer.BadParameter("the report of --sr refers to the segmentation: give --dicom-seg, too")
+    if labelmap and seg is None:
+        raise typer.BadParameter("--labelmap is a kind of segmentation: give --dicom-seg, too")
+    outputs = {kind: path for kind, path in (("seg", seg), ("rtstruct", rtstruct), ("sr", sr)) if path is not None}
+    for path in outputs.values():
+        check_suffix(path, [".dcm"])
+    return outputs
+
+
+def check_places(outputs: Mapping[str, Path], inputs: Mapping[str, Path]) -> None:
+    """Refuse outputs that would overwrite each other, an input, or a slice of a CT. Raises OutputError.
+
+    inputs: by what they are called in the message.
+    """
+    paths = list(outputs.values())
+    for number, path in enumerate(paths):
+        if any(path.resolve() == other.resolve() for other in paths[:number]):
+            raise OutputError(f"cannot write {path} twice: give every output its own name")
+        for name, given in inputs.items():
+            if path.exists() and given.exists() and path.samefile(given):
+                raise OutputError(f"cannot write {path}: it is {name} itself; choose another name")
+        if path.suffix == ".dcm" and path.is_file() and _is_ct(path):
+            raise OutputError(f"cannot write {path}: there is a slice of a CT; choose another name")
+
+
+def _is_ct(path: Path) -> bool:
+    """Whether a file is a DICOM image of a CT."""
+    from clmsda.images.dicom_files import CT_CLASSES, is_dicom, load
+
+    return is_dicom(path) and load(path).sop_class in CT_CLASSES
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

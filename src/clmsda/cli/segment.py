@@ -1,18 +1,34 @@
-"""`clmsda segment`: a CT and prompts in; mask, measurements and picture out."""
+"""`clmsda segment`: a CT and prompts in; mask, measurements, picture and DICOM objects out."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clmsda.cli.options import STDOUT, Device, Frame, Json, ModelName, check_suffix, status, write_json
+from clmsda.cli.options import (
+    STDOUT,
+    Device,
+    DicomSeg,
+    Frame,
+    Json,
+    LabelMap,
+    ModelName,
+    Rtstruct,
+    Sr,
+    check_places,
+    check_suffix,
+    dicom_outputs,
+    status,
+    write_json,
+)
 from clmsda.cli.tables import show_lesions
-from clmsda.files import OutputError, replacing
+from clmsda.files import replacing
 
 if TYPE_CHECKING:
+    from clmsda.dicom_objects import Finding, Source
     from clmsda.geometry import Volume
     from clmsda.segmentation import Segmentation
 
@@ -45,6 +61,17 @@ def segment(
     preview: Annotated[
         Path | None, typer.Option(metavar="PICTURE", help="Picture of three planes with contour and axes (.png ...).")
     ] = None,
+    dicom_seg: DicomSeg = None,
+    rtstruct: Rtstruct = None,
+    sr: Sr = None,
+    labelmap: LabelMap = False,
+    anonymize: Annotated[
+        bool,
+        typer.Option(
+            "--anonymize",
+            help="Leave what leads back to the patient out of JSON, picture, mask. DICOM objects keep it: they must.",
+        ),
+    ] = False,
 ) -> None:
     """Segment and measure the tumors at the given prompts.
 
@@ -56,17 +83,24 @@ def segment(
     )
     if not texts:
         raise typer.BadParameter("say where the tumor is: give at least one --point, --recist or --box")
-    outputs = _named(output, json, preview)
-    for path in outputs.values():
-        if path.exists() and ct.exists() and path.samefile(ct):
-            raise OutputError(f"cannot write {path}: it is the CT itself; choose another name")
+    objects = dicom_outputs(dicom_seg, rtstruct, sr, labelmap)
+    files = _named(output, json, preview)
+    check_places(files | objects, {"the CT": ct})
     with ExitStack() as whole:  # entered first, so that a folder that cannot be written is refused before the work
-        paths = {kind: whole.enter_context(replacing(path)) for kind, path in outputs.items()}
+        paths, object_paths = (
+            {kind: whole.enter_context(replacing(path)) for kind, path in group.items()} for group in (files, objects)
+        )
+        source = _source(ct, series) if objects else None
         volume, found = _run(ct, texts, frame, series, model, device)
         refuse_nothing(found)
-        write_outputs(volume, found, **paths)
+        report = _report(ct, volume, found, anonymize)
+        write_outputs(volume, found, **paths, report=report)
+        if source is not None:
+            _write_objects(source, volume, found, object_paths, labelmap)
+    if objects and anonymize:
+        typer.echo("the DICOM objects carry the patient's identifiers, as they must to be filed", err=True)
     if json == STDOUT:
-        write_json(found.to_json(), STDOUT)
+        write_json(report, STDOUT)
     else:
         show_lesions(found.lesions)
 
@@ -81,6 +115,13 @@ def _named(output: Path, json: Path | None, preview: Path | None) -> dict[str, P
     for kind, path in outputs.items():
         check_suffix(path, suffixes[kind])
     return outputs
+
+
+def _source(ct: Path, series: str | None) -> Source:
+    """What DICOM objects will refer to. Read first, so that a CT that can have none is refused before the work."""
+    from clmsda.dicom_objects import read_source
+
+    return read_source(ct, series=series)
 
 
 def _run(
@@ -105,16 +146,66 @@ def refuse_nothing(found: Segmentation) -> None:
         raise NoLesion("; ".join(f"lesion {one.label}: {', '.join(one.warnings)}" for one in found.lesions))
 
 
+def _report(ct: Path, volume: Volume, found: Segmentation, anonymize: bool) -> dict[str, Any]:
+    """The measurements as JSON, with the facts of the scan, and each lesion's tracking UID where the CT is a series.
+
+    Anonymous, it names neither the series (its UID, or a file's name) nor the date, nor what is derived from them.
+    """
+    from dataclasses import replace
+
+    from clmsda.dicom_objects import tracking_uid
+    from clmsda.images.scan_facts import read_scan_facts
+    from clmsda.images.voxel_files import is_voxel_file
+
+    report = found.to_json()
+    in_series = not (ct.is_file() and is_voxel_file(ct))
+    facts = read_scan_facts(ct, volume, series=found.source if in_series else None)
+    if anonymize:
+        report["image"] = ""
+        facts = replace(facts, date=None, patient_check=None)
+    elif in_series:
+        for lesion in report["lesions"]:
+            lesion["tracking_uid"] = tracking_uid(found.source, lesion["label"])
+    lesions = report.pop("lesions")
+    return {**report, "scan": facts.to_json(), "lesions": lesions}
+
+
 def write_outputs(
-    volume: Volume, found: Segmentation, mask: Path, json: Path | None = None, preview: Path | None = None
+    volume: Volume,
+    found: Segmentation,
+    mask: Path,
+    json: Path | None = None,
+    preview: Path | None = None,
+    report: dict[str, Any] | None = None,
 ) -> None:
-    """Write the mask, and the measurements and the picture where they are asked for."""
+    """Write the mask, and the measurements (or a report on them) and the picture where they are asked for."""
     from clmsda.images import write_mask
 
     write_mask(found.mask, mask)
     if json is not None:
-        write_json(found.to_json(), json)
+        write_json(report or found.to_json(), json)
     if preview is not None:
         from clmsda.segmentation.preview import draw
 
         draw(volume, [(one.label, one.mask, one.measurement) for one in found.lesions if one.measurement], preview)
+
+
+def _write_objects(source: Source, volume: Volume, found: Segmentation, paths: dict[str, Path], labelmap: bool) -> None:
+    from clmsda.dicom_objects import by_clmsda, finding, write_objects
+
+    algorithm = by_clmsda(found.model, prompted=True)
+    findings: list[Finding] = [
+        finding(
+            one.label,
+            one.mask,
+            volume,
+            series_uid=source.series_uid,
+            algorithm=algorithm,
+            measurement=one.measurement,
+            confidence=one.confidence,
+        )
+        for one in found.lesions
+        if one.measurement
+    ]
+    with status("Writing DICOM objects"):
+        write_objects(source, findings, **paths, labelmap=labelmap)

@@ -103,7 +103,7 @@ def _stack(file: DicomFile, groups: list[Group], wanted: Grid | None) -> tuple[N
     numbers = (heights - heights.min()) / step
     positions = np.rint(numbers).astype(np.int64)
     gaps = np.diff(np.unique(positions))
-    if wanted is not None and gaps.size and gaps.min() > 1:
+    if wanted is not None and gaps.size and gaps.min() > 1 and not _is_step(groups[0]("PixelMeasuresSequence"), step):
         raise GridMismatch(
             f"{file.name} has frames on every {gaps.min()} slices of the image ({gaps.min() * step:.4g} mm) at most: "
             "it was drawn on a thicker reconstruction; give that one"
@@ -129,3 +129,9 @@ def _step(measures: Dataset, heights: NDArray[np.float64], wanted: Grid | None, 
         return abs(float(stated))
     gaps = np.diff(np.unique(np.round(heights, 3)))
     return float(gaps.min()) if gaps.size else float(measures.get("SliceThickness") or 1.0)
+
+
+def _is_step(measures: Dataset, step: float) -> bool:
+    """Whether the file states this distance between its slices, so that the empty ones between frames are left out."""
+    stated = measures.get("SpacingBetweenSlices")
+    return bool(stated) and abs(abs(float(stated)) - step) < 0.1 * step

@@ -66,7 +66,8 @@ def read_roi(file: DicomFile, grid: Grid, roi: str | None) -> Volume:
     than three points encloses nothing; one that repeats another is drawn once.
 
     Raises RoiNotFound; BadContour where contours leave the image, lie across slices, on two planes
-    that share a slice, or skip slices throughout (they were drawn on another image).
+    that share a slice, or skip slices throughout (they were drawn on another image) and the file does
+    not say that it was drawn on as many images as the grid has slices.
     """
     names = roi_names(file)
     index = choose_name(names, roi, file.name)
@@ -87,8 +88,24 @@ def read_roi(file: DicomFile, grid: Grid, roi: str | None) -> Volume:
         outline = np.delete(polygon, axis, axis=1)
         _check_within(outline, np.delete(grid.shape, axis), f"contour {contour.number} of {where}")
         _fill(np.moveaxis(voxels, axis, 0)[number], outline)
-    _check_gaps(sorted(planes), where)
+    if not _drawn_on(file, grid.shape[axis]):
+        _check_gaps(sorted(planes), where)
     return Volume(voxels, grid, f"{file.name} {names[index]}")
+
+
+def referenced_series(header: Dataset) -> list[Dataset]:
+    """The series that a structure set says it was drawn on (RT Referenced Series, PS3.3 C.8.8.5)."""
+    series: list[Dataset] = []
+    for frame in header.get("ReferencedFrameOfReferenceSequence") or []:
+        for study in frame.get("RTReferencedStudySequence") or []:
+            series += study.get("RTReferencedSeriesSequence") or []
+    return series
+
+
+def _drawn_on(file: DicomFile, count: int) -> bool:
+    """Whether the file says that it was drawn on one series of this many images."""
+    series = referenced_series(file.header)
+    return len(series) == 1 and len(series[0].get("ContourImageSequence") or []) == count
 
 
 def _contours(file: DicomFile, number: int, name: str) -> list[Contour]:
