@@ -1,19 +1,36 @@
 # make demo   a phantom CT, segmented from one click, with mask, measurements and picture in demo/
 # make test   linters, types, floors and every test
-# Both set up .venv first, from nothing but Python >= 3.11; it is renewed when its inputs change.
+# make test-pacs   the tests against a real PACS, which they start and stop; installs it first where it may
+# Each sets up .venv first, from nothing but Python >= 3.11; it is renewed when its inputs change.
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13,$(shell command -v $(name))))
 WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint format bench clean setup
+.PHONY: demo test test-pacs orthanc dicom3tools lint format bench clean setup
 
 demo: $(STAMP)
 	$(BIN)/clmsda demo demo
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --durations=10
+
+test-pacs: $(STAMP) orthanc
+	OMP_NUM_THREADS=1 $(BIN)/pytest --durations=5 tests/test_pacs*.py
+
+# Orthanc with DICOMweb. Its GDCM plugin (orthanc-gdcm, a recommended package) crashes on frames: stay without.
+orthanc:
+	@test -x /usr/sbin/Orthanc -a -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so || { \
+		test "$$(id -u)" = 0 && command -v apt-get > /dev/null || { echo "error: the tests against a PACS need Debian's orthanc and orthanc-dicomweb: install them, or run this as root"; exit 1; }; \
+		apt-get -q -o DPkg::Lock::Timeout=300 update; \
+		DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends orthanc orthanc-dicomweb; \
+	}
+
+# dciodvfy, which the tests ask about every DICOM object; without it they are skipped, and say so.
+dicom3tools:
+	@test -x /usr/bin/dciodvfy || { apt-get -q -o DPkg::Lock::Timeout=300 update; \
+		DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends dicom3tools; }
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -40,5 +57,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1); give another with PYTHON=/path/to/python"; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[train,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[train,pacs,dev]'
 	@touch $@

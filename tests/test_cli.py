@@ -16,7 +16,12 @@ from command_line import chest, clmsda, refused, save_constant_model
 from clmsda.geometry import Grid, Volume
 from clmsda.images import read_ct, read_mask, write_image, write_mask
 
-COMMANDS = ("segment", "measure", "phantom", "train", "demo", "info")
+COMMANDS = ("segment", "measure", "convert", "response", "pacs", "phantom", "cohort", "train", "study", "demo", "info")
+PARTS = (
+    "info networks", "info model", "info series", "cohort import", "cohort describe", "cohort split", "study run",
+    "study status", "study report", "pacs segment", "pacs pull", "pacs store", "pacs send",
+    "pacs receive", "pacs echo",
+)  # fmt: skip
 
 
 def in_its_own_process(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -61,7 +66,7 @@ def test_help_names_every_command() -> None:
     assert "research use" in done.stdout
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "info networks", "info model", "info series"])
+@pytest.mark.parametrize("command", [*COMMANDS, *PARTS])
 def test_every_command_explains_itself(command: str) -> None:
     done = clmsda(*command.split(), "--help")
     assert done.returncode == 0

@@ -15,11 +15,16 @@ from typing import Annotated
 
 import typer
 
+from clmsda.cli.cohort import app as cohort
+from clmsda.cli.convert import convert
 from clmsda.cli.demo import demo
 from clmsda.cli.info import app as info
 from clmsda.cli.measure import measure
+from clmsda.cli.pacs import app as pacs
 from clmsda.cli.phantom import phantom
+from clmsda.cli.response import response
 from clmsda.cli.segment import segment
+from clmsda.cli.study import app as study
 from clmsda.cli.train import train
 from clmsda.errors import InputError
 
@@ -36,8 +41,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (segment, measure, phantom, train, demo):
+for command in (segment, measure, convert, response, phantom, train, demo):
     app.command()(command)
+app.add_typer(cohort, name="cohort")
+app.add_typer(study, name="study")
+app.add_typer(pacs, name="pacs")
 app.add_typer(info, name="info")
 
 

@@ -18,8 +18,9 @@ def demo(
 ) -> None:
     """Segment a synthetic chest from one click, and print the measurements beside the truth."""
     from clmsda import images, measurements, metrics, models, phantoms, prompts, segmentation
-    from clmsda.cli.segment import refuse_nothing, write_outputs
+    from clmsda.cli.segment import write_outputs
     from clmsda.cli.tables import COLUMNS, measurement_row
+    from clmsda.segmentation.delivery import refuse_nothing
 
     out.mkdir(parents=True, exist_ok=True)
     loaded = models.load(model, device)

@@ -28,7 +28,7 @@ from clmsda.cli.tables import show_lesions
 from clmsda.files import replacing
 
 if TYPE_CHECKING:
-    from clmsda.dicom_objects import Finding, Source
+    from clmsda.dicom_objects import Source
     from clmsda.geometry import Volume
     from clmsda.segmentation import Segmentation
 
@@ -83,6 +83,8 @@ def segment(
     )
     if not texts:
         raise typer.BadParameter("say where the tumor is: give at least one --point, --recist or --box")
+    from clmsda.segmentation import delivery
+
     objects = dicom_outputs(dicom_seg, rtstruct, sr, labelmap)
     files = _named(output, json, preview)
     check_places(files | objects, {"the CT": ct})
@@ -92,11 +94,15 @@ def segment(
         )
         source = _source(ct, series) if objects else None
         volume, found = _run(ct, texts, frame, series, model, device)
-        refuse_nothing(found)
-        report = _report(ct, volume, found, anonymize)
+        delivery.refuse_nothing(found)
+        report = delivery.report(found, ct, volume, anonymize=anonymize)
         write_outputs(volume, found, **paths, report=report)
         if source is not None:
-            _write_objects(source, volume, found, object_paths, labelmap)
+            from clmsda.dicom_objects import write_objects
+
+            with status("Writing DICOM objects"):
+                lesions = delivery.findings(found, volume, source.series_uid)
+                write_objects(source, lesions, **object_paths, labelmap=labelmap)
     if objects and anonymize:
         typer.echo("the DICOM objects carry the patient's identifiers, as they must to be filed", err=True)
     if json == STDOUT:
@@ -138,38 +144,6 @@ def _run(
         return volume, segmentation.segment(volume, given, loaded, device=device, progress=progress)
 
 
-def refuse_nothing(found: Segmentation) -> None:
-    """Nothing found at any prompt is an answer with a reason, not an empty mask that looks like one."""
-    if not any(lesion.measurement for lesion in found.lesions):
-        from clmsda.segmentation import NoLesion
-
-        raise NoLesion("; ".join(f"lesion {one.label}: {', '.join(one.warnings)}" for one in found.lesions))
-
-
-def _report(ct: Path, volume: Volume, found: Segmentation, anonymize: bool) -> dict[str, Any]:
-    """The measurements as JSON, with the facts of the scan, and each lesion's tracking UID where the CT is a series.
-
-    Anonymous, it names neither the series (its UID, or a file's name) nor the date, nor what is derived from them.
-    """
-    from dataclasses import replace
-
-    from clmsda.dicom_objects import tracking_uid
-    from clmsda.images.scan_facts import read_scan_facts
-    from clmsda.images.voxel_files import is_voxel_file
-
-    report = found.to_json()
-    in_series = not (ct.is_file() and is_voxel_file(ct))
-    facts = read_scan_facts(ct, volume, series=found.source if in_series else None)
-    if anonymize:
-        report["image"] = ""
-        facts = replace(facts, date=None, patient_check=None)
-    elif in_series:
-        for lesion in report["lesions"]:
-            lesion["tracking_uid"] = tracking_uid(found.source, lesion["label"])
-    lesions = report.pop("lesions")
-    return {**report, "scan": facts.to_json(), "lesions": lesions}
-
-
 def write_outputs(
     volume: Volume,
     found: Segmentation,
@@ -188,24 +162,3 @@ def write_outputs(
         from clmsda.segmentation.preview import draw
 
         draw(volume, [(one.label, one.mask, one.measurement) for one in found.lesions if one.measurement], preview)
-
-
-def _write_objects(source: Source, volume: Volume, found: Segmentation, paths: dict[str, Path], labelmap: bool) -> None:
-    from clmsda.dicom_objects import by_clmsda, finding, write_objects
-
-    algorithm = by_clmsda(found.model, prompted=True)
-    findings: list[Finding] = [
-        finding(
-            one.label,
-            one.mask,
-            volume,
-            series_uid=source.series_uid,
-            algorithm=algorithm,
-            measurement=one.measurement,
-            confidence=one.confidence,
-        )
-        for one in found.lesions
-        if one.measurement
-    ]
-    with status("Writing DICOM objects"):
-        write_objects(source, findings, **paths, labelmap=labelmap)
