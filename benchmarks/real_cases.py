@@ -15,7 +15,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clmsda.geometry import Volume
 from clmsda.images import read_ct, read_mask
@@ -24,6 +23,8 @@ from clmsda.metrics import f1
 from clmsda.models import Model, load
 from clmsda.prompts import Box, Point, Prompt, RecistLine
 from clmsda.segmentation import Segmentation, segment
+from clmsda.studies.peers import grow
+from clmsda.studies.protocols import inner_clicks
 
 LUNG1 = "nsclc-radiomics/NSCLC-Radiomics/LUNG1-001"
 
@@ -49,14 +50,6 @@ def prompts(truth: Measurement) -> dict[str, Prompt]:
     return {"point": Point(truth.center_mm), "recist": RecistLine(*truth.long_axis_lps), "oracle": oracle}
 
 
-def inner_clicks(mask: Volume, center: NDArray, count: int, seed: int = 0) -> list[Point]:
-    """Clicks in the tumor at most half-way from its center to its edge."""
-    rng = np.random.default_rng(seed)
-    points = mask.grid.to_lps(np.argwhere(mask.voxels))
-    chosen = points[rng.integers(len(points), size=count)]
-    return [Point(tuple(center + 0.5 * (point - center))) for point in chosen]
-
-
 def score(found: Segmentation, truth: Volume) -> float:
     return f1(found.mask.voxels > 0, truth.voxels > 0)
 
@@ -72,25 +65,12 @@ def report(model: Model, name: str, ct: Volume, mask: Volume, clicks: int) -> di
             row["size error"] = found.lesions[0].measurement.long_axis_mm / truth.long_axis_mm - 1
             row["confidence"] = found.lesions[0].confidence
     if clicks:
-        points = inner_clicks(mask, np.array(truth.center_mm), clicks)
+        points = inner_clicks(mask, np.array(truth.center_mm), clicks, seed=0)
         scores = [score(segment(ct, point, model), mask) for point in points]
         row["clicks"] = float(np.mean(scores))
         row["change"] = float(np.mean(np.abs(np.array(scores) - row["point"])))
     print(f"{model.name:24s} {name:16s}" + "".join(f" {key} {value:.3f}" for key, value in row.items()), flush=True)
     return row
-
-
-def grow(ct: Volume, click: NDArray, multiplier: float) -> NDArray[np.bool_]:
-    """SimpleITK's confidence-connected region growing, after smoothing, from one click."""
-    import SimpleITK as sitk
-
-    image = sitk.CurvatureFlow(
-        sitk.GetImageFromArray(ct.voxels.astype(np.float32)), timeStep=0.0625, numberOfIterations=3
-    )
-    seed = [int(i) for i in np.rint(ct.grid.to_index(click))[::-1]]
-    grown = sitk.ConfidenceConnected(image, seedList=[seed], numberOfIterations=3, multiplier=multiplier,
-                                     initialNeighborhoodRadius=2)  # fmt: skip
-    return sitk.GetArrayFromImage(grown) > 0
 
 
 def main() -> None:

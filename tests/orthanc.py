@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -40,6 +41,11 @@ class Orthanc:
     def url(self) -> str:
         """The DICOMweb service."""
         return f"{self.root}/dicom-web"
+
+    def stop(self) -> None:
+        """Halt all its threads, and return when they stand still: it then takes connections but answers nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def get(self, path: str) -> bytes:
         with urlopen(f"{self.root}/{path}", timeout=10) as answer:

@@ -289,7 +289,7 @@ def test_what_was_not_confirmed_in_time_is_not_stored(way: str, ct: tuple[Instan
     with orthanc.running() as pacs:
 
         def stop(_: Receipt) -> None:
-            pacs.process.send_signal(signal.SIGSTOP)
+            pacs.stop()
 
         if way == "web":
             receipts = dicomweb.store(web_of(pacs, timeout_s=1.0), ct[:3], progress=stop)
@@ -302,7 +302,7 @@ def test_what_was_not_confirmed_in_time_is_not_stored(way: str, ct: tuple[Instan
 def test_a_pacs_that_comes_back_is_used(ct: tuple[Instance, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped at first, it goes on during the second try."""
     with orthanc.running() as pacs:
-        pacs.process.send_signal(signal.SIGSTOP)
+        pacs.stop()
         monkeypatch.setattr(web.time, "sleep", lambda _: pacs.process.send_signal(signal.SIGCONT))
         assert outcomes(dicomweb.store(web_of(pacs, timeout_s=2.0, retries=3), ct[:1])) == [True]
         assert len(pacs.instances()) == 1

@@ -59,3 +59,14 @@ def test_a_reader_never_sees_half_of_a_file_that_another_process_replaces(tmp_pa
         seen.add(float(values[0]))
         assert writer.poll() in (None, 0)
     assert len(seen) > 10
+
+
+def test_the_header_is_read_without_the_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    tensor_files.write(path, {"x": torch.arange(1000)}, {"about": 'an ä and a "quote"'})
+    assert tensor_files.read_texts(path) == tensor_files.read(path).texts == {"about": 'an ä and a "quote"'}
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:20], b"\xff" * 40, (3).to_bytes(8, "little") + b"[1]"):
+        path.write_bytes(damaged)
+        with pytest.raises(tensor_files.DamagedFile):
+            tensor_files.read_texts(path)

@@ -87,6 +87,17 @@ def load(
     return Progress(**header["progress"]), _part(tensors, "best.")
 
 
+def read_progress(path: Path) -> Progress:
+    """Where the run of a checkpoint stands; a new run's progress where there is none yet. Raises CheckpointError."""
+    try:
+        texts = tensor_files.read_texts(path)
+        return Progress(**json.loads(texts[HEADER])["progress"])
+    except FileNotFoundError:
+        return Progress()
+    except (DamagedFile, OSError, KeyError) as error:
+        raise CheckpointError(f"{path} is not a whole checkpoint ({error}): delete it to start anew") from error
+
+
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 

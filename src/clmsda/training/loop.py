@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from clmsda.training.ranks import Ranks, join
 from clmsda.training.report import Report
 from clmsda.training.samples import Pair, Samples, open_samples
 
+if TYPE_CHECKING:
+    import rich.progress
+
 NORM_SAMPLES = 32
 """From so many training samples batch norm's statistics are measured before a network is judged or kept."""
 
@@ -40,11 +43,12 @@ def train(
     *,
     device: str = "auto",
     minutes: float | None = None,
+    bar: rich.progress.Progress | None = None,
 ) -> Path:
     """Train, or go on training, in the folder `out`; returns the path of the best model so far.
 
     minutes: stop in good order after about this long, to be resumed later by the same call. The first
-    model is there after the first epoch.
+    model is there after the first epoch. bar: shows this run among others'; by default it shows itself.
 
     Writes config.json (resolved), metrics.jsonl (a line per epoch), TensorBoard events where
     tensorboard is installed, checkpoint.safetensors and model.safetensors.
@@ -56,13 +60,18 @@ def train(
         run = _Run.start(config, out, ranks)
         if run.progress.finished:
             return out / MODEL
-        with Report(out, config, len(training), enabled=ranks.leads) as report:
+        with Report(out, config, bar, enabled=ranks.leads) as report:
             deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
             while not run.progress.finished:
                 if not run.train_epoch(training, report, deadline):
                     break
                 run.finish_epoch(training, validation, report)
     return out / MODEL
+
+
+def is_finished(out: Path) -> bool:
+    """Whether the run in a folder has ended, by its last epoch or for want of a better one."""
+    return checkpoint.read_progress(out / CHECKPOINT).finished
 
 
 def _reproducible(device: torch.device) -> None:

@@ -9,20 +9,30 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+T = TypeVar("T")
+
+WEEK = timedelta(days=7)
+
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's number among `count` processes, and the device that it trains on."""
+    """This process's number among `count` processes, and the device that it trains on.
+
+    patient: a group in which ranks wait for each other as long as it takes; None within another `join`.
+    """
 
     rank: int
     count: int
     device: torch.device
+    patient: dist.ProcessGroup | None = None
 
     @property
     def leads(self) -> bool:
@@ -48,6 +58,14 @@ class Ranks:
         dist.all_gather_object(values, value)
         return all(other == value for other in values)
 
+    def from_leader(self, value: T) -> T:
+        """The leader's value, on every rank: the others wait for it, for days if need be."""
+        if self.count == 1:
+            return value
+        values: list[T] = [value]
+        dist.broadcast_object_list(values, src=0, group=self.patient)
+        return values[0]
+
     def sum(self, values: list[float]) -> list[float]:
         """Sum of each value over all ranks, in float64."""
         if self.count == 1:
@@ -59,7 +77,10 @@ class Ranks:
 
 @contextmanager
 def join(device: torch.device) -> Iterator[Ranks]:
-    """Join the group that `torchrun` announces in the environment, with NCCL on CUDA, gloo elsewhere."""
+    """Join the group that `torchrun` announces in the environment, with NCCL on CUDA, gloo elsewhere.
+
+    A `join` within a `join` gives the same group.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Ranks(0, 1, device)
@@ -67,8 +88,12 @@ def join(device: torch.device) -> Iterator[Ranks]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
+    if dist.is_initialized():
+        yield Ranks(dist.get_rank(), count, device)
+        return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Ranks(dist.get_rank(), count, device)
+        patient = dist.new_group(backend="gloo", timeout=WEEK)
+        yield Ranks(dist.get_rank(), count, device, patient)
     finally:
         dist.destroy_process_group()

@@ -5,35 +5,42 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clmsda.files import replacing
 from clmsda.training.checkpoint import Progress
 from clmsda.training.config import TrainingConfig
 
+if TYPE_CHECKING:
+    from rich import progress
+
 
 class Report:
-    """Shows and records a run; with `enabled` false (ranks other than 0) it does neither."""
+    """Shows and records a run; with `enabled` false (ranks other than 0) it does neither.
 
-    def __init__(self, out: Path, config: TrainingConfig, samples: int, *, enabled: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    bar: the progress bars of a larger whole, to show this run's below.
+    """
 
-        self.out, self.config, self.samples, self.enabled = out, config, samples, enabled
-        self.console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=self.console, disable=not enabled)
-        self.task = self.bar.add_task(config.name, total=None)
+    def __init__(self, out: Path, config: TrainingConfig, bar: progress.Progress | None, *, enabled: bool) -> None:
+        self.out, self.config, self.enabled = out, config, enabled
+        self.shared = bar is not None
+        self.bar = bar or _bar(enabled)
+        self.console = self.bar.console
+        self.task = self.bar.add_task(config.name, total=None, visible=enabled)
         self.events = _events(out) if enabled else None
 
     def __enter__(self) -> Report:
-        self.bar.start()
+        if not self.shared:
+            self.bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        if self.shared:
+            self.bar.remove_task(self.task)
+        else:
+            self.bar.stop()
         if self.events:
             self.events.close()
 
@@ -66,6 +73,15 @@ class Report:
             for name, value in (means | scores).items():
                 self.events.add_scalar(name, value, progress.epoch)
             self.events.flush()
+
+
+def _bar(enabled: bool) -> progress.Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Bars(*columns, console=Console(stderr=True), disable=not enabled)
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,0 +1,51 @@
+"""A study's report: tables, figures, and one page that holds them all.
+
+OUT/report.html        everything embedded: opens offline, and prints
+OUT/tables/*.csv, *.tex, *.md
+OUT/figures/*.png, *.svg
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clmsda.files import make_folder, replacing
+from clmsda.studies.figures import all_plates, render
+from clmsda.studies.page import page
+from clmsda.studies.results import open_cohort, read_results
+from clmsda.studies.table import to_csv, to_latex, to_text
+from clmsda.studies.tables import all_tables
+
+FIGURE_KINDS = ("png", "svg")
+
+
+def write_report(study_folder: Path | str, out: Path | str) -> Path:
+    """Report a study, finished or not, into the folder `out`; returns the path of the page.
+
+    Everything is made before anything is written, the page last. A figure that an earlier report had and this
+    one cannot draw is removed. Raises StudyError for a folder that is no study or damaged, CohortError, OutputError.
+    """
+    results = read_results(study_folder)
+    cohort, no_cohort = open_cohort(results)
+    tables = all_tables(results, cohort)
+    plates = all_plates(results, cohort, no_cohort)
+    drawn = {plate.name: render(plate) for plate in plates}
+    html = page(results, tables, plates, drawn, notices=[*([no_cohort] if no_cohort else []), *results.missing])
+    out = make_folder(out)
+    for table in tables:
+        for suffix, text in (("csv", to_csv(table)), ("tex", to_latex(table)), ("md", to_text(table))):
+            _write(make_folder(out / "tables") / f"{table.name}.{suffix}", text.encode())
+    for plate in plates:
+        for kind in FIGURE_KINDS:
+            path = make_folder(out / "figures") / f"{plate.name}.{kind}"
+            if kind in drawn[plate.name]:
+                _write(path, drawn[plate.name][kind])
+            else:
+                path.unlink(missing_ok=True)
+    _write(out / "report.html", html.encode())
+    return out / "report.html"
+
+
+def _write(path: Path, content: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
