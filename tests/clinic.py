@@ -8,8 +8,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import highdicom as hd
 import pytest
 from dicom_series import Edit, write_series
+from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from clmsda.dicom_objects import Finding, Source, by_clmsda, findings_of, read_source, write_dataset
@@ -55,6 +57,13 @@ def saved(dataset: Dataset, path: Path) -> Dataset:
     """The dataset as it comes out of its file."""
     write_dataset(dataset, path)
     return dcmread(path)
+
+
+def by_highdicom(case: Clinic, path: Path) -> NDArray:
+    """The labels that highdicom reads from a segmentation, on the CT's grid."""
+    ct = hd.Volume(case.ct.voxels, case.ct.grid.affine, coordinate_system="PATIENT", frame_of_reference_uid=None)
+    volume = hd.seg.segread(path).get_volume(combine_segments=True, skip_overlap_checks=True)
+    return volume.match_geometry(ct).array
 
 
 def tool(name: str) -> str:

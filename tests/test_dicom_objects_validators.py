@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clinic import Clinic, clinic, dicom_errors, found_in, tool
+from clinic import Clinic, by_highdicom, clinic, dicom_errors, found_in, tool
 from scipy import ndimage
 
 from clmsda.dicom_objects import write_objects
@@ -94,4 +94,5 @@ def test_real_tumors(shared_data: Path, tmp_path: Path, name: str, side: str | N
     paths = written(case, tmp_path / "objects")
     for kind in ("seg", "rtstruct"):
         np.testing.assert_array_equal(read_mask(paths[kind], grid=case.ct.grid).voxels, case.labels.voxels)
+    np.testing.assert_array_equal(by_highdicom(case, paths["seg"]), case.labels.voxels)
     check_by_others(case, paths)
