@@ -24,6 +24,7 @@ from clmsda.metrics import f1
 from clmsda.models import Model, load
 from clmsda.prompts import Point
 from clmsda.segmentation import segment
+from clmsda.studies.statistics import estimate
 
 COLUMNS = ("model", "case", "size_mm", "size_group", "f1", "size_error", "confidence")
 
@@ -59,13 +60,6 @@ def score_all(cohort: Cohort, model: Model, rows: Path | None) -> list[dict[str,
     return [known[case.case] for case in cohort.cases]
 
 
-def interval(values: NDArray) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean."""
-    picks = np.random.default_rng(0).integers(len(values), size=(4000, len(values)))
-    low, high = np.percentile(values[picks].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
-
-
 def column(rows: Iterable[dict[str, str]], name: str) -> NDArray[np.float64]:
     return np.array([float(row[name]) for row in rows])
 
@@ -78,9 +72,10 @@ def report(rows: list[dict[str, str]]) -> None:
         if not part:
             continue
         scores, errors = column(part, "f1"), np.abs(column(part, "size_error"))
-        low, high = interval(scores)
+        f1_mean = estimate(scores)
         print(
-            f"  size group {group:3s} n {len(part):3d}  F1 mean {scores.mean():.3f} [{low:.3f}, {high:.3f}] "
+            f"  size group {group:3s} n {len(part):3d}  F1 mean {f1_mean.mean:.3f} "
+            f"[{f1_mean.low or np.nan:.3f}, {f1_mean.high or np.nan:.3f}] "
             f"median {np.median(scores):.3f}  below 0.5: {(scores < 0.5).mean():4.0%}  "
             f"size error median {np.median(errors):.0%}, over a quarter: {(errors > 0.25).mean():.0%}"
         )

@@ -16,33 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
+from clmsda.contours import border_steps
 from clmsda.errors import InputError
 from clmsda.geometry import Grid, GridError, Volume, box_around
 
 PointMm = tuple[float, float, float]
 AxisMm = tuple[PointMm, PointMm]
 
-# The segments of marching squares. A cell has four corners (bits 1, 2, 4, 8: upper left, upper right,
-# lower left, lower right); its edges' midpoints are 0 top, 1 bottom, 2 left, 3 right. Where only two
-# opposite corners lie inside, the contour passes between them.
-_TOP, _BOTTOM, _LEFT, _RIGHT = range(4)
-_MIDPOINTS = np.array([(0.0, 0.5), (1.0, 0.5), (0.5, 0.0), (0.5, 1.0)])
-_SEGMENTS: dict[int, tuple[tuple[int, int], ...]] = {
-    1: ((_TOP, _LEFT),),
-    2: ((_TOP, _RIGHT),),
-    3: ((_LEFT, _RIGHT),),
-    4: ((_LEFT, _BOTTOM),),
-    5: ((_TOP, _BOTTOM),),
-    6: ((_TOP, _RIGHT), (_LEFT, _BOTTOM)),
-    7: ((_RIGHT, _BOTTOM),),
-    8: ((_RIGHT, _BOTTOM),),
-    9: ((_TOP, _LEFT), (_RIGHT, _BOTTOM)),
-    10: ((_TOP, _BOTTOM),),
-    11: ((_LEFT, _BOTTOM),),
-    12: ((_LEFT, _RIGHT),),
-    13: ((_TOP, _RIGHT),),
-    14: ((_TOP, _LEFT),),
-}
+SIZE_LIMITS_MM = (30.0, 50.0)
+"""The largest sizes of groups 1 and 2."""
 
 
 class EmptyMask(InputError):
@@ -97,7 +79,7 @@ class Measurement:
 
 def size_group(size_mm: float) -> int:
     """1 up to 30 mm (T1), 2 up to 50 mm (T2), 3 beyond (T3 and T4); section 2.1 of the paper."""
-    return 1 if size_mm <= 30.0 else 2 if size_mm <= 50.0 else 3
+    return 1 + sum(size_mm > limit_mm for limit_mm in SIZE_LIMITS_MM)
 
 
 def measure(mask: Volume, *, image: Volume | None = None) -> Measurement:
@@ -181,7 +163,7 @@ def _axes(inside: NDArray[np.bool_], plane: NDArray[np.float64]) -> tuple[_Line,
 
     Among equally long axes the one with the longest short axis counts: no flip changes the result.
     """
-    segments = _contour(inside)
+    segments = border_steps(inside) / 2.0  # pairs of (row, column)
     metric = np.linalg.qr(plane)[1]  # (row, column) to mm in the plane, whatever its tilt
     vertices = segments.reshape(-1, 2)
     points = vertices @ metric.T
@@ -194,20 +176,6 @@ def _axes(inside: NDArray[np.bool_], plane: NDArray[np.float64]) -> tuple[_Line,
         ends = vertices[hull[[a, b]]]
         found.append(((length, ends), _widest(segments, metric, ends)))
     return max(found, key=lambda axes: axes[1][0])
-
-
-def _contour(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(n, 2, 2): segments of the contour as pairs of (row, column), by marching squares at 0.5."""
-    padded = np.pad(inside, 1).astype(np.uint8)
-    cells = padded[:-1, :-1] + 2 * padded[:-1, 1:] + 4 * padded[1:, :-1] + 8 * padded[1:, 1:]
-    where = np.argwhere((cells > 0) & (cells < 15))
-    codes = cells[tuple(where.T)]
-    segments = [
-        (where[codes == code] - 1.0)[:, None, :] + _MIDPOINTS[list(edges)]
-        for code, pairs in _SEGMENTS.items()
-        for edges in pairs
-    ]
-    return np.concatenate(segments)
 
 
 def _widest(segments: NDArray[np.float64], metric: NDArray[np.float64], axis: NDArray[np.float64]) -> _Line:

@@ -16,6 +16,9 @@ from clmsda.files import OutputError, replacing
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from clmsda.geometry import Grid
+    from clmsda.prompts import Prompt
+
 
 class Frame(StrEnum):
     """In which coordinates prompts are given."""
@@ -25,6 +28,16 @@ class Frame(StrEnum):
     INDEX = "index"
 
 
+Points = Annotated[
+    list[str] | None, typer.Option(metavar="X,Y,Z", help="A point inside a tumor. Repeat for several lesions.")
+]
+Lines = Annotated[
+    list[str] | None, typer.Option(metavar="X1,Y1,Z1,X2,Y2,Z2", help="Both ends of a tumor's long diameter.")
+]
+Boxes = Annotated[list[str] | None, typer.Option(metavar="X1,Y1,Z1,X2,Y2,Z2", help="Two opposite corners of a box.")]
+PromptFrame = Annotated[
+    Frame, typer.Option(help="Coordinates of prompts: LPS or RAS mm, or column,row,slice counted from 0.")
+]
 Device = Annotated[
     str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs; auto takes the fastest here.")
 ]
@@ -49,6 +62,26 @@ LabelMap = Annotated[
 ]
 
 STDOUT = Path("-")
+
+
+def prompts_of(
+    point: Sequence[str] | None, recist: Sequence[str] | None, box: Sequence[str] | None, frame: Frame
+) -> Callable[[Grid], list[Prompt]]:
+    """What gives the prompts once the CT's grid is known: points, then lines, then boxes.
+
+    Raises typer.BadParameter for none at all.
+    """
+    given = {"point": point, "recist": recist, "box": box}
+    texts = [(text, kind) for kind, several in given.items() for text in several or ()]
+    if not texts:
+        raise typer.BadParameter("say where the tumor is: give at least one --point, --recist or --box")
+
+    def parse(grid: Grid) -> list[Prompt]:
+        from clmsda import prompts
+
+        return [prompts.parse(text, kind, frame.value, grid) for text, kind in texts]
+
+    return parse
 
 
 @contextmanager

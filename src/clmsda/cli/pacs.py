@@ -11,7 +11,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clmsda.cli.options import STDOUT, Device, Frame, Json, ModelName, check_suffix, new_table, show, status, write_json
+from clmsda.cli.options import (
+    STDOUT,
+    Boxes,
+    Device,
+    Frame,
+    Json,
+    Lines,
+    ModelName,
+    Points,
+    PromptFrame,
+    check_suffix,
+    new_table,
+    prompts_of,
+    show,
+    status,
+    write_json,
+)
 from clmsda.cli.tables import show_lesions
 
 if TYPE_CHECKING:
@@ -57,18 +73,10 @@ def segment(
     url: Url,
     series: Series,
     study: Study = None,
-    point: Annotated[
-        list[str] | None, typer.Option(metavar="X,Y,Z", help="A point inside a tumor. Repeat for several lesions.")
-    ] = None,
-    recist: Annotated[
-        list[str] | None, typer.Option(metavar="X1,Y1,Z1,X2,Y2,Z2", help="Both ends of a tumor's long diameter.")
-    ] = None,
-    box: Annotated[
-        list[str] | None, typer.Option(metavar="X1,Y1,Z1,X2,Y2,Z2", help="Two opposite corners of a box.")
-    ] = None,
-    frame: Annotated[
-        Frame, typer.Option(help="Coordinates of prompts: LPS or RAS mm, or column,row,slice counted from 0.")
-    ] = Frame.LPS,
+    point: Points = None,
+    recist: Lines = None,
+    box: Boxes = None,
+    frame: PromptFrame = Frame.LPS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything but store the objects.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep the objects here, too: seg.dcm, rtstruct.dcm, sr.dcm.")
@@ -85,15 +93,12 @@ def segment(
 
     Lesions get the labels 1, 2, ... in the order: points, RECIST lines, boxes.
     """
-    from clmsda import models, prompts
+    from clmsda import models
     from clmsda.serving.dicomweb import store
     from clmsda.serving.instances import refuse_unstored
     from clmsda.serving.pacs import segment_series
 
-    given = {"point": point, "recist": recist, "box": box}
-    texts = [(text, kind) for kind, several in given.items() for text in several or ()]
-    if not texts:
-        raise typer.BadParameter("say where the tumor is: give at least one --point, --recist or --box")
+    prompts = prompts_of(point, recist, box, frame)
     if json is not None and json != STDOUT:
         check_suffix(json, [".json"])
     server = _server(url, header, ca, timeout, retries)
@@ -103,7 +108,7 @@ def segment(
         done = segment_series(
             server,
             series,
-            lambda grid: [prompts.parse(text, kind, frame.value, grid) for text, kind in texts],
+            prompts,
             loaded,
             out or Path(folder),
             study_uid=study,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,17 +11,22 @@ import typer
 
 from clmsda.cli.options import (
     STDOUT,
+    Boxes,
     Device,
     DicomSeg,
     Frame,
     Json,
     LabelMap,
+    Lines,
     ModelName,
+    Points,
+    PromptFrame,
     Rtstruct,
     Sr,
     check_places,
     check_suffix,
     dicom_outputs,
+    prompts_of,
     status,
     write_json,
 )
@@ -29,7 +35,8 @@ from clmsda.files import replacing
 
 if TYPE_CHECKING:
     from clmsda.dicom_objects import Source
-    from clmsda.geometry import Volume
+    from clmsda.geometry import Grid, Volume
+    from clmsda.prompts import Prompt
     from clmsda.segmentation import Segmentation
 
 PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
@@ -40,18 +47,10 @@ def segment(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="MASK", help="Mask to write: .nii.gz, .nii, .nrrd or .mha.")
     ],
-    point: Annotated[
-        list[str] | None, typer.Option(metavar="X,Y,Z", help="A point inside a tumor. Repeat for several lesions.")
-    ] = None,
-    recist: Annotated[
-        list[str] | None, typer.Option(metavar="X1,Y1,Z1,X2,Y2,Z2", help="Both ends of a tumor's long diameter.")
-    ] = None,
-    box: Annotated[
-        list[str] | None, typer.Option(metavar="X1,Y1,Z1,X2,Y2,Z2", help="Two opposite corners of a box.")
-    ] = None,
-    frame: Annotated[
-        Frame, typer.Option(help="Coordinates of prompts: LPS or RAS mm, or column,row,slice counted from 0.")
-    ] = Frame.LPS,
+    point: Points = None,
+    recist: Lines = None,
+    box: Boxes = None,
+    frame: PromptFrame = Frame.LPS,
     series: Annotated[
         str | None, typer.Option(metavar="UID", help="Which CT series, where the folder holds several.")
     ] = None,
@@ -78,11 +77,7 @@ def segment(
     Lesions get the labels 1, 2, ... in the order: points, RECIST lines, boxes.
     Numbers may be negative: --point=-75.7,22.0,-31.4
     """
-    texts = (
-        [("point", t) for t in point or ()] + [("recist", t) for t in recist or ()] + [("box", t) for t in box or ()]
-    )
-    if not texts:
-        raise typer.BadParameter("say where the tumor is: give at least one --point, --recist or --box")
+    prompts = prompts_of(point, recist, box, frame)
     from clmsda.segmentation import delivery
 
     objects = dicom_outputs(dicom_seg, rtstruct, sr, labelmap)
@@ -93,7 +88,7 @@ def segment(
             {kind: whole.enter_context(replacing(path)) for kind, path in group.items()} for group in (files, objects)
         )
         source = _source(ct, series) if objects else None
-        volume, found = _run(ct, texts, frame, series, model, device)
+        volume, found = _run(ct, prompts, series, model, device)
         delivery.refuse_nothing(found)
         report = delivery.report(found, ct, volume, anonymize=anonymize)
         write_outputs(volume, found, **paths, report=report)
@@ -131,15 +126,15 @@ def _source(ct: Path, series: str | None) -> Source:
 
 
 def _run(
-    ct: Path, texts: list[tuple[str, str]], frame: Frame, series: str | None, model: str, device: str
+    ct: Path, prompts: Callable[[Grid], list[Prompt]], series: str | None, model: str, device: str
 ) -> tuple[Volume, Segmentation]:
-    from clmsda import images, models, prompts, segmentation
+    from clmsda import images, models, segmentation
 
     with status("Loading the model"):
         loaded = models.load(model, device)
     with status(f"Reading {ct}"):
         volume = images.read_ct(ct, series=series)
-    given = [prompts.parse(text, kind, frame.value, volume.grid) for kind, text in texts]
+    given = prompts(volume.grid)
     with status("Segmenting") as progress:
         return volume, segmentation.segment(volume, given, loaded, device=device, progress=progress)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,16 +19,20 @@ import numpy as np
 from clmsda.cohorts.cohort import Case, Cohort
 from clmsda.cohorts.splits import Split
 from clmsda.files import replacing
+from clmsda.measurements import SIZE_LIMITS_MM
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GROUPS = {1: "≤ 3 cm", 2: "> 3 to 5 cm", 3: "> 5 cm"}
 """Size groups as they are printed; section 2.1 of the paper."""
-LIMITS_MM = (30.0, 50.0)
-
 _COLORS = {1: "#7fb3d5", 2: "#2e86c1", 3: "#1b4f72"}
-_LATEX = {"≤": r"$\leq$", "±": r"$\pm$", ">": "$>$", "%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#"}
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "\N{EN DASH}": "--", "\N{INFINITY}": r"$\infty$", "\N{MINUS SIGN}": "$-$", "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{LESS-THAN OR EQUAL TO}": r"$\leq$", "\N{SUPERSCRIPT TWO}": r"$^2$",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Rows:
 
     def to_latex(self) -> str:
         """A tabular of the booktabs package."""
-        lines = [" & ".join(map(_latex, row)) + r" \\" for row in (self.columns, *self.rows)]
+        lines = [" & ".join(map(latex_escape, row)) + r" \\" for row in (self.columns, *self.rows)]
         body = "\n".join(
             [rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}", r"\toprule", lines[0], r"\midrule"]
         )
@@ -96,18 +100,22 @@ def draw_sizes(cases: Sequence[Case], path: Path | str, bin_mm: float = 10.0) ->
     path = Path(path)
     figure = Figure(figsize=(6.4, 3.6), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
-    _draw_sizes(figure.add_subplot(), cases, bin_mm)
+    axes = figure.add_subplot()
+    draw_histogram(axes, cases, _COLORS, bin_mm)
+    mean_cm = np.mean([case.size_mm for case in cases]) / 10
+    axes.set_title(f"{len(cases)} tumors, mean {mean_cm:.2f} cm", loc="left", fontsize=11)
     # Without the date and random names, pictures of the same cohort are the same file.
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
     with rc_context({"svg.hashsalt": "clmsda"}), replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png", metadata=metadata)
 
 
-def _draw_sizes(axes: Axes, cases: Sequence[Case], bin_mm: float) -> None:
+def draw_histogram(axes: Axes, cases: Sequence[Case], colors: Mapping[int, str], bin_mm: float) -> None:
+    """Tumors by size, stacked by size group; a color for each group."""
     from matplotlib.ticker import MaxNLocator
 
     sizes = np.array([case.size_mm for case in cases])
-    edges = np.arange(0, max(LIMITS_MM[-1], sizes.max()) + bin_mm + 1e-9, bin_mm)
+    edges = np.arange(0, max(SIZE_LIMITS_MM[-1], sizes.max()) + bin_mm + 1e-9, bin_mm)
     per_group = [[case.size_mm / 10 for case in cases if case.size_group == group] for group in GROUPS]
     # a tumor of exactly 3 or 5 cm is of the lower group: bins are open on the left
     axes.hist(
@@ -115,16 +123,15 @@ def _draw_sizes(axes: Axes, cases: Sequence[Case], bin_mm: float) -> None:
         bins=list(edges / 10),
         stacked=True,
         rwidth=0.92,
-        color=[_COLORS[group] for group in GROUPS],
+        color=[colors[group] for group in GROUPS],
         label=[
             f"group {n}: {words}, n = {len(own)}" for (n, words), own in zip(GROUPS.items(), per_group, strict=True)
         ],
     )
-    for limit in LIMITS_MM:
+    for limit in SIZE_LIMITS_MM:
         axes.axvline(limit / 10, color="#555555", linestyle="--", linewidth=1)
     axes.set_xlabel("longest diameter in the slice of largest area, cm")
     axes.set_ylabel("tumors")
-    axes.set_title(f"{len(cases)} tumors, mean {sizes.mean() / 10:.2f} cm", loc="left", fontsize=11)
     axes.set_xlim(0, edges[-1] / 10)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=16, integer=True))
@@ -150,5 +157,6 @@ def _median(values: Sequence[float], digits: int) -> str:
     return f"{np.median(values):.{digits}f} ({_range(values, digits)})"
 
 
-def _latex(text: str) -> str:
+def latex_escape(text: str) -> str:
+    """Text as LaTeX prints it: one pass over the characters, so that no escape is escaped again."""
     return "".join(_LATEX.get(character, character) for character in text)

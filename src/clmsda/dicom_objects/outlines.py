@@ -1,8 +1,7 @@
 """Contours of a mask's slice, as RTSTRUCT wants them: closed polygons without holes.
 
-The border runs halfway between the centers of inside and outside pixels (marching squares at 0.5, as the
-measurements' contour does), and separates pixels that touch at a corner only. So every pixel center is half a pixel
-away from it, and filling the polygons gives the same mask again.
+They follow the border of `clmsda.contours`, which is the measurements', too. Every pixel center is half a pixel away
+from it, so filling the polygons gives the same mask again.
 
 A hole joins the contour around it by a keyhole: a channel of no width, there and back (PS3.3 C.8.8.6.3). Each polygon
 then means the same to a reader that fills polygons one by one as to one that combines them by exclusive or. The
@@ -14,29 +13,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from clmsda.contours import border_steps
+
 _Corner = tuple[int, int]
 """(row, column) in half pixels: even at centers of pixels."""
-
-# Steps of the border through a cell of four pixel centers, with the inside to the right. A cell's code has the bits
-# 1, 2, 4, 8 for its upper left, upper right, lower left and lower right pixel; a step leads from one edge's middle to
-# another's, as (row, column) in half pixels from the upper left center.
-_TOP, _BOTTOM, _LEFT, _RIGHT = (0, 1), (2, 1), (1, 0), (1, 2)
-_STEPS: dict[int, tuple[tuple[_Corner, _Corner], ...]] = {
-    1: ((_TOP, _LEFT),),
-    2: ((_RIGHT, _TOP),),
-    3: ((_RIGHT, _LEFT),),
-    4: ((_LEFT, _BOTTOM),),
-    5: ((_TOP, _BOTTOM),),
-    6: ((_RIGHT, _TOP), (_LEFT, _BOTTOM)),
-    7: ((_RIGHT, _BOTTOM),),
-    8: ((_BOTTOM, _RIGHT),),
-    9: ((_TOP, _LEFT), (_BOTTOM, _RIGHT)),
-    10: ((_BOTTOM, _TOP),),
-    11: ((_BOTTOM, _LEFT),),
-    12: ((_LEFT, _RIGHT),),
-    13: ((_TOP, _RIGHT),),
-    14: ((_LEFT, _TOP),),
-}
 
 
 def outlines(inside: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
@@ -57,13 +37,7 @@ def outlines(inside: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
 
 def _loops(inside: NDArray[np.bool_]) -> list[list[_Corner]]:
     """Every closed border, in half pixels: clockwise on the screen around the mask, the other way around holes."""
-    padded = np.pad(inside, 1).astype(np.uint8)
-    codes = padded[:-1, :-1] + 2 * padded[:-1, 1:] + 4 * padded[1:, :-1] + 8 * padded[1:, 1:]
-    following: dict[_Corner, _Corner] = {}
-    for row, column in np.argwhere((codes > 0) & (codes < 15)).tolist():
-        at = 2 * (row - 1), 2 * (column - 1)
-        for (a, b), (c, d) in _STEPS[int(codes[row, column])]:
-            following[at[0] + a, at[1] + b] = (at[0] + c, at[1] + d)
+    following: dict[_Corner, _Corner] = {(a, b): (c, d) for (a, b), (c, d) in border_steps(inside).tolist()}
     loops = []
     while following:
         start, point = following.popitem()

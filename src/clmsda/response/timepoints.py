@@ -113,10 +113,6 @@ def read_time_points(
     _check_patient(points)
     _check_scans(points)
     _check_order(points)
-    if not any(not lesion.is_empty for lesion in points[0].lesions):
-        raise TimePointError(
-            f"{points[0].source}: every volume is zero, so there is no lesion to follow: measure again"
-        )
     return tuple(points)
 
 

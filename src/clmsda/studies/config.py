@@ -163,14 +163,14 @@ class Study:
 
     def epochs(self, variant: Variant) -> int:
         """How many epochs a variant trains at most."""
-        source = PHANTOMS if self.trains_on_phantoms else "cohort"
-        return self.training_config(variant, self.seeds[0], source=source).optimization.epochs
+        return self.training_config(variant, self.seeds[0]).optimization.epochs
 
     def training_config(self, variant: Variant, seed: int, **data: object) -> TrainingConfig:
-        """The configuration of one run. data: `source`, `split` and `fold`. Raises ConfigError."""
+        """The configuration of one run. data: `source`, `split`, `fold`, for a cohort. Raises ConfigError."""
         values = self.training_values(variant)
+        known = {"source": PHANTOMS if self.trains_on_phantoms else "cohort"} | data
         changes = {"name": f"{self.name}-{variant.slug}", "seed": seed}
-        changes |= {f"data.{key}": value for key, value in data.items()}
+        changes |= {f"data.{key}": value for key, value in known.items()}
         return check(lay_over(values, changes), "training")
 
 
@@ -251,10 +251,9 @@ def _wrong_split(study: Study) -> Iterator[str]:
 def _wrong_variants(study: Study) -> Iterator[str]:
     """What is wrong with the variants' training; once, where it is wrong with all of them."""
     names: dict[str, list[str]] = {}
-    source = PHANTOMS if study.trains_on_phantoms else "cohort"
     for variant in study.variants:
         try:
-            study.training_config(variant, study.seeds[0], source=source)
+            study.training_config(variant, study.seeds[0])
         except ConfigError as error:
             names.setdefault(str(error), []).append(variant.name)
     for message, wrong in names.items():

@@ -14,8 +14,9 @@ from clmsda.studies.config import Study, Variant
 from clmsda.studies.folder import Run, plan, read_study_file, tested
 from clmsda.studies.scores import SCORES, StudyError, read_rows
 from clmsda.training import is_finished
+from clmsda.training.loop import CONFIG, METRICS
 
-DONE, SCORE_FILE, METRICS = "done.json", "scores.csv", "metrics.jsonl"
+DONE, SCORE_FILE, SLICE_FILE = "done.json", "scores.csv", "slices.csv"
 
 Phase = Literal["waiting", "training", "evaluating", "done"]
 
@@ -61,13 +62,11 @@ def _step(study: Study, run: Run, out: Path, cases: int) -> Step:
         return Step(run, "done", cases, cases, facts["training_seconds"], facts["evaluation_seconds"])
     trained = 0.0
     if isinstance(run.row, Variant):
-        epochs = _lines(folder / METRICS)
-        trained = json.loads(epochs[-1])["seconds"] if epochs else 0.0
+        epochs = read_epochs(folder)
+        trained = epochs[-1]["seconds"] if epochs else 0.0
         if not is_finished(folder):
-            total = study.epochs(run.row)
-            return Step(
-                run, "training" if (folder / "config.json").is_file() else "waiting", len(epochs), total, trained
-            )
+            phase: Phase = "training" if (folder / CONFIG).is_file() else "waiting"
+            return Step(run, phase, len(epochs), study.epochs(run.row), trained)
     scored = len({row["case"] for row in read_rows(folder / SCORE_FILE, SCORES)})
     begun = isinstance(run.row, Variant) or scored > 0
     return Step(run, "evaluating" if begun else "waiting", scored, cases, trained)
@@ -131,5 +130,17 @@ def _facts(path: Path) -> dict[str, Any]:
         raise StudyError(f"{path} is damaged ({error}): delete it, and the run is checked again") from error
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf8").splitlines() if path.is_file() else []
+def read_epochs(folder: Path) -> tuple[dict[str, float], ...]:
+    """The lines of a run's metrics.jsonl, as far as it came; its seconds are of all processes that had a part in it."""
+    path, epochs = folder / METRICS, []
+    lines = path.read_text(encoding="utf8", errors="replace").splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            epochs.append({name: float(row[name]) for name in row})
+        except (json.JSONDecodeError, TypeError, ValueError) as error:
+            raise StudyError(
+                f"{path}, line {number}: expected the numbers of an epoch, found {line[:40]!r}: bring back the file, "
+                "or remove the folder of this run and run the study again"
+            ) from error
+    return tuple(epochs)

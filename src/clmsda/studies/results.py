@@ -9,7 +9,7 @@ An unfinished study is read as far as it is: `Results.missing` says what is not 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from clmsda.cohorts import Cohort, CohortError, Split
 from clmsda.studies.config import Peer, Study, Variant
 from clmsda.studies.folder import SPLIT, Run, plan, read_study_file
-from clmsda.studies.progress import DONE, METRICS, SCORE_FILE, is_done
+from clmsda.studies.progress import DONE, SCORE_FILE, is_done, read_epochs
 from clmsda.studies.score_rows import AGAIN, Score, SliceScore, first_problem, read_scores, read_slices
 from clmsda.studies.scores import StudyError
 from clmsda.studies.statistics import Estimate, estimate, per_patient
@@ -178,22 +178,7 @@ def _record(run: Run, out: Path) -> Record:
     folder = run.folder(out)
     finished = is_done(folder)
     seconds = _seconds(folder / DONE) if finished else None
-    return Record(run, folder, finished, tuple(_epochs(folder)), seconds)
-
-
-def _epochs(folder: Path) -> Iterator[dict[str, float]]:
-    path = folder / METRICS
-    if not path.is_file():
-        return
-    for number, line in enumerate(path.read_text(encoding="utf8", errors="replace").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            yield {name: float(row[name]) for name in row}
-        except (json.JSONDecodeError, TypeError, ValueError) as error:
-            raise StudyError(
-                f"{path}, line {number}: expected the numbers of an epoch, found {line[:40]!r}: bring back the file, "
-                "or remove the folder of this run and run the study again"
-            ) from error
+    return Record(run, folder, finished, read_epochs(folder), seconds)
 
 
 def _unfinished(records: Sequence[Record]) -> list[str]:

@@ -22,17 +22,24 @@ from clmsda.images import write_mask
 from clmsda.studies import peers, protocols
 from clmsda.studies.config import Peer, Protocol, Study, Variant
 from clmsda.studies.folder import SPLIT, Prepared, Run, claimed, plan, prepare
-from clmsda.studies.progress import DONE, METRICS, SCORE_FILE, duration, is_done, seconds_left, steps
+from clmsda.studies.progress import (
+    DONE,
+    SCORE_FILE,
+    SLICE_FILE,
+    duration,
+    is_done,
+    read_epochs,
+    seconds_left,
+    steps,
+)
 from clmsda.studies.protocols import Prediction, Target
 from clmsda.studies.scores import SCORES, SLICES, read_rows, score, score_slices, write_rows
 from clmsda.training import ConfigError, TrainingConfig, is_finished, train
-from clmsda.training.config import PHANTOMS
+from clmsda.training.loop import MODEL
 from clmsda.training.ranks import Ranks, join
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-SLICE_FILE, MODEL = "slices.csv", "model.safetensors"
 
 Method = Callable[[Target], dict[Protocol, list[Prediction]]]
 """Outlines a tumor by each protocol; a prediction for each click."""
@@ -67,13 +74,13 @@ def _run_all(
         bars.update(overall, completed=sum(done))
         if ranks.from_leader(is_done(run.folder(ready.out))):
             continue
-        if ranks.from_leader(time.monotonic() > deadline):
-            break
         if ranks.leads:
             left = duration(_left(ready))
             text = f"{sum(done)} of {len(whole)} runs done, time left {left}; now {run.name}"
             bars.console.print(text, highlight=False, markup=False)
         _carry_out(ready, run, ranks, device, deadline, bars)
+        if ranks.from_leader(time.monotonic() > deadline):  # asked last: every call gets on, however short it is
+            break
     bars.update(overall, completed=sum(is_done(run.folder(ready.out)) for run in whole))
     return ranks.from_leader(all(is_done(run.folder(ready.out)) for run in mine))
 
@@ -110,7 +117,7 @@ def training_config(ready: Prepared, run: Run) -> TrainingConfig:
     assert isinstance(run.row, Variant)
     study = ready.study
     if study.trains_on_phantoms:
-        return study.training_config(run.row, run.seed, source=PHANTOMS)
+        return study.training_config(run.row, run.seed)
     split = str(ready.out / SPLIT)
     return study.training_config(run.row, run.seed, source=str(ready.cohort.folder), split=split, fold=run.fold)
 
@@ -125,8 +132,6 @@ def _evaluate(ready: Prepared, run: Run, device: str, deadline: float, training_
     started, left = time.monotonic(), [case for case in cases if case.case not in complete]
     task = bars.add_task(f"{run.name}: evaluation", total=len(cases), completed=len(cases) - len(left))
     for case in left:
-        if time.monotonic() > deadline:
-            break
         target = Target.open(ready.cohort, case)
         for protocol, predictions in method(target).items():
             masks = make_folder(folder / "predictions" / protocol)
@@ -136,9 +141,12 @@ def _evaluate(ready: Prepared, run: Run, device: str, deadline: float, training_
         write_rows(folder / SLICE_FILE, SLICES, slices)
         write_rows(folder / SCORE_FILE, SCORES, rows)  # last: what it holds is complete
         bars.advance(task)
+        if case is not left[-1] and time.monotonic() > deadline:
+            break
     else:
         seconds = (time.monotonic() - started) / max(len(left), 1) * len(cases)
-        _write_done(folder, digest, max(training_s, _trained_s(folder)), seconds)
+        epochs = read_epochs(folder)
+        _write_done(folder, digest, max(training_s, epochs[-1]["seconds"] if epochs else 0.0), seconds)
     bars.remove_task(task)
 
 
@@ -182,13 +190,6 @@ def _write_done(folder: Path, digest: str | None, training_s: float, evaluation_
     facts = {"seconds": round(sum(seconds.values()), 1), **seconds, "model": digest}
     with replacing(folder / DONE) as temporary:
         temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf8")
-
-
-def _trained_s(folder: Path) -> float:
-    """Seconds of training by metrics.jsonl, over all processes that had a part in it."""
-    path = folder / METRICS
-    lines = path.read_text(encoding="utf8").splitlines() if path.is_file() else []
-    return float(json.loads(lines[-1])["seconds"]) if lines else 0.0
 
 
 def _prepare(study: Study, out: Path) -> Prepared:

@@ -10,10 +10,9 @@ from typing import Annotated, TypeVar
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from clmsda.studies.folder import Run
-from clmsda.studies.progress import SCORE_FILE
+from clmsda.studies.progress import SCORE_FILE, SLICE_FILE
 from clmsda.studies.scores import SCORES, SLICES, StudyError, read_rows
 
-SLICE_FILE = "slices.csv"
 AGAIN = "delete it and done.json beside it, and the same `clmsda study run` scores this run again"
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
+from clmsda.cohorts.describe import latex_escape
 from clmsda.studies.statistics import Estimate, Spread
 
 Cell = str | int | float | Estimate | Spread | None
@@ -158,19 +159,6 @@ def to_text(table: Table) -> str:
 
 def _bar(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    NOTHING: "--", "\N{INFINITY}": r"$\infty$", MINUS: "$-$", TIMES: r"$\times$",
-    "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{LESS-THAN OR EQUAL TO}": r"$\le$", "\N{SUPERSCRIPT TWO}": r"$^2$",
-}  # fmt: skip
-
-
-def latex_escape(text: str) -> str:
-    """Text as LaTeX prints it: one pass over the characters, so that no escape is escaped again."""
-    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def to_latex(table: Table) -> str:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clmsda.cohorts import Case, Cohort
+from clmsda.cohorts import Case, Cohort, describe
 from clmsda.geometry import Volume
 from clmsda.patches import PatchConfig, cut, cut_mask, directions_of, view_grid
 from clmsda.studies.figures.slices import cut_slice, outline, scale_bar, show, write
-from clmsda.studies.figures.style import DARK, FAINT, GROUP_COLORS, INK, TRUTH, WIDTH, new_figure, whole_numbers
+from clmsda.studies.figures.style import DARK, GROUP_COLORS, INK, TRUTH, WIDTH, new_figure
 from clmsda.studies.setting_tables import GROUPS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def sizes(cohort: Cohort) -> Figure:
     examples = typical(cohort)
     figure = new_figure(4.5)
     left = figure.add_gridspec(2, len(examples), height_ratios=(1.0, 1.25))
-    _histogram(figure.add_subplot(left[0, :]), cohort)
+    describe.draw_histogram(figure.add_subplot(left[0, :]), cohort.cases, GROUP_COLORS, bin_mm=5.0)
     field_mm = 1.35 * max(case.size_mm for case in examples)
     for column, case in enumerate(examples):
         panel = figure.add_subplot(left[1, column])
@@ -44,26 +44,6 @@ def sizes(cohort: Cohort) -> Figure:
         scale_bar(panel, field_mm, found.grid.shape[1])
         panel.set_title(f"Group {case.size_group}: {case.size_mm / 10:.1f} cm", color=INK)
     return figure
-
-
-def _histogram(panel: Axes, cohort: Cohort) -> None:
-    cm = {group: [c.size_mm / 10 for c in cohort.cases if c.size_group == group] for group in GROUPS}
-    largest = max(case.size_mm for case in cohort.cases) / 10
-    bins = np.arange(0, largest + 0.5, 0.5)
-    counts = [np.histogram(cm[group], bins)[0] for group in GROUPS]
-    bottom = np.zeros(len(bins) - 1)
-    for (group, words), count in zip(GROUPS.items(), counts, strict=True):
-        label = f"{words}: {len(cm[group])}"
-        panel.bar(bins[:-1], count, 0.46, bottom, align="edge", color=GROUP_COLORS[group], label=label)
-        bottom += count
-    for limit in (3, 5):
-        panel.axvline(limit, color=FAINT, linewidth=0.7, linestyle=(0, (3, 2)))
-    panel.set_xlim(0, bins[-1])
-    panel.set_ylim(0, max(1.0, bottom.max() * 1.12))
-    whole_numbers(panel.yaxis)
-    panel.set_xlabel("longest diameter (cm)")
-    panel.set_ylabel("tumors")
-    panel.legend(loc="upper right")
 
 
 def pairs(cohort: Cohort, config: PatchConfig) -> Figure:
