@@ -4,11 +4,33 @@ phantom = sample(7)
 hu, mask = render(phantom, grid)                            # exact, at any zoom
 hu = acquire(hu, grid, phantom.acquisition, seed=7)         # as a scanner shows it
 ct, truth = scan(phantom)                                   # a whole CT and its mask
+hu, share = show(phantom, grid)                             # what a patch shows
+inset = sample_inset(7, read_backgrounds("folder"))         # the tumor in a real chest: `show` takes it, too
 """
 
 from clmsda.phantoms.acquisition import Acquisition, acquire
+from clmsda.phantoms.backgrounds import Background, BackgroundError, read_backgrounds
+from clmsda.phantoms.insets import Inset, sample_inset
 from clmsda.phantoms.phantom import Phantom, sample
 from clmsda.phantoms.rendering import render
-from clmsda.phantoms.scans import render_slices, scan, scan_grid
+from clmsda.phantoms.scans import render_slices, scan, scan_grid, show
 
-__all__ = ["Acquisition", "Phantom", "acquire", "render", "render_slices", "sample", "scan", "scan_grid"]
+Scene = Phantom | Inset
+
+__all__ = [
+    "Acquisition",
+    "Background",
+    "BackgroundError",
+    "Inset",
+    "Phantom",
+    "Scene",
+    "acquire",
+    "read_backgrounds",
+    "render",
+    "render_slices",
+    "sample",
+    "sample_inset",
+    "scan",
+    "scan_grid",
+    "show",
+]

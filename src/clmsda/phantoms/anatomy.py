@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +104,12 @@ class Fields:
             for t in (self.cage, self.diaphragm, self.mediastinum, self.great, self.lung, self.wobble)
         )
         return Fields(cage, diaphragm, mediastinum, great, lung, wobble)
+
+
+class Chest(Protocol):
+    """What a tumor grows in, synthetic or real."""
+
+    def fields(self, space: Space) -> Fields: ...
 
 
 @dataclass(frozen=True, eq=False)

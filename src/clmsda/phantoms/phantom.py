@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clmsda.geometry import Grid
 from clmsda.phantoms.abdomen import Abdomen, sample_abdomen
 from clmsda.phantoms.acquisition import Acquisition, sample_acquisition
-from clmsda.phantoms.anatomy import Anatomy, sample_anatomy
+from clmsda.phantoms.anatomy import Anatomy, Chest, sample_anatomy
 from clmsda.phantoms.findings import Findings, sample_findings
 from clmsda.phantoms.lungs import Lungs, sample_lungs
 from clmsda.phantoms.siting import LungPoints, choose_center, choose_site, scatter
@@ -75,23 +75,23 @@ class Phantom:
 
 
 @torch.no_grad()
-def tumor_mask(anatomy: Anatomy, tumor: Tumor, grid: Grid) -> NDArray[np.bool_]:
+def tumor_mask(chest: Chest, tumor: Tumor, grid: Grid) -> NDArray[np.bool_]:
     space = Space.of_grid(grid)
     mask = np.zeros(grid.shape, dtype=bool)
     found = space.sub(*tumor.bounds())
     if found:
         index, sub = found
-        mask[index] = (tumor.outlined.distance(sub, anatomy.fields(sub)) < 0).numpy()
+        mask[index] = (tumor.outlined.distance(sub, chest.fields(sub)) < 0).numpy()
     return mask
 
 
-def measure_extent(anatomy: Anatomy, tumor: Tumor, steps: int) -> tuple[NDArray[np.float64], float]:
+def measure_extent(chest: Chest, tumor: Tumor, steps: int) -> tuple[NDArray[np.float64], float]:
     """Center and size of a tumor from a mask of `steps` voxels along its longest side; size 0 if nothing is there."""
     lower, upper = tumor.bounds()
     step = float((upper - lower).max() / (steps - 1))
     shape = tuple(int(n) for n in np.maximum(np.ceil((upper - lower) / step) + 1, 1)[::-1])
     grid = Grid.axial(shape, (step, step, step), center_mm=(lower + upper) / 2)  # type: ignore[arg-type]
-    mask = tumor_mask(anatomy, tumor, grid)
+    mask = tumor_mask(chest, tumor, grid)
     areas = mask.sum(axis=(1, 2))
     k = int(areas.argmax())
     if not areas[k]:
@@ -114,7 +114,7 @@ def sample(seed: int, *, tumor_size_mm: float | None = None) -> Phantom:
     lognormal like the hospital cohort of the paper (mean 46 mm, SD 27 mm), within 7..145 mm.
     """
     rng = np.random.default_rng(seed)
-    size = _sample_size(rng) if tumor_size_mm is None else float(tumor_size_mm)
+    size = sample_size(rng) if tumor_size_mm is None else float(tumor_size_mm)
     anatomy = sample_anatomy(rng)
     cloud = scatter(rng, anatomy, _TRIES)
     tissues = _sample_tissues(rng)
@@ -139,7 +139,8 @@ def sample(seed: int, *, tumor_size_mm: float | None = None) -> Phantom:
     )
 
 
-def _sample_size(rng: np.random.Generator) -> float:
+def sample_size(rng: np.random.Generator) -> float:
+    """A size S in mm, lognormal like the hospital cohort of the paper."""
     while True:
         size = float(rng.lognormal(3.68, 0.56))
         if SMALLEST_MM <= size <= LARGEST_MM:
@@ -185,9 +186,13 @@ def _sample_tumor(
 ) -> Tumor:
     site = choose_site(rng, size_mm)
     center, outward = choose_center(rng, anatomy, cloud, _feeding(vessels, size_mm), site, size_mm)
-    tumor = sample_tumor(rng, center, site, size_mm, wall_hu, outward)
-    for _ in range(2):  # walls cut tumors down: grow them back to the size that was drawn
-        measured = measure_extent(anatomy, tumor, 20)[1]
+    return fit_to_size(anatomy, sample_tumor(rng, center, site, size_mm, wall_hu, outward), size_mm)
+
+
+def fit_to_size(chest: Chest, tumor: Tumor, size_mm: float) -> Tumor:
+    """Walls cut tumors down: grow one back to the size that was drawn."""
+    for _ in range(2):
+        measured = measure_extent(chest, tumor, 20)[1]
         factor = float(np.clip(size_mm / max(measured, 0.4 * size_mm), 0.7, 1.5))
         if abs(factor - 1) < 0.08:
             break

@@ -1,4 +1,4 @@
-"""A whole CT of a phantom, slab by slab."""
+"""What a scanner shows of a phantom: a whole CT, slab by slab, or a patch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from clmsda.geometry import Grid, Volume
 from clmsda.phantoms.acquisition import VIEW_Y_MM, acquire
+from clmsda.phantoms.insets import Inset, render_inset
 from clmsda.phantoms.phantom import Phantom
 from clmsda.phantoms.rendering import render
 
@@ -55,6 +56,32 @@ def render_slices(phantom: Phantom, grid: Grid, device: torch.device | str = "cp
     hu, inside = render(phantom, _layered(grid, layers), device)
     hu, share = (part.reshape(grid.shape[0], layers, *grid.shape[1:]) for part in (hu, inside.float()))
     return hu.mean(dim=1), share.mean(dim=1)
+
+
+def show(scene: Phantom | Inset, grid: Grid) -> tuple[Tensor, Tensor]:
+    """What a patch on `grid` shows: HU as the scanner gives them there, and the share of tumor, both float32.
+
+    A grid of one slice (2-D patches) is made as thick as the scanner's slices, whose mean it shows.
+    """
+    single = grid.shape[0] == 1
+    if single:
+        grid = _as_thick(grid, scene.acquisition.slice_mm)
+    if isinstance(scene, Inset):
+        hu, mask = render_inset(scene, grid)
+        return hu, mask.float()
+    if single:
+        hu, share = render_slices(scene, grid)
+    else:
+        hu, mask = render(scene, grid)
+        share = mask.float()
+    return acquire(hu, grid, scene.acquisition, scene.seed), share
+
+
+def _as_thick(grid: Grid, slice_mm: float) -> Grid:
+    """A grid of one slice, so thick."""
+    affine = grid.affine.copy()
+    affine[:3, 0] *= slice_mm / grid.spacing_mm[0]
+    return Grid(grid.shape, affine)
 
 
 def _layers(grid: Grid) -> int:

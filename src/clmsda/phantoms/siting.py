@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clmsda.phantoms.anatomy import Anatomy, Fields
+from clmsda.phantoms.anatomy import Anatomy, Chest, Fields
 from clmsda.phantoms.space import Space
 
 SITES = ("free", "vessel", "wall", "mediastinum", "hilum", "diaphragm", "apex")
@@ -79,17 +79,17 @@ def choose_center(
         own = -cloud.mediastinum if site == "mediastinum" else getattr(cloud, {"wall": "cage"}.get(site, site))
         cost = 2 * np.abs(own + depth) + np.maximum(others[site] + 0.7 * radius, 0) + noise
     center = cloud.points_mm[int(cost.argmin())]
-    value, outward = _gradient(anatomy, center)
+    value, outward = nearest_wall(anatomy, center)
     if site in ("wall", "mediastinum", "diaphragm", "apex"):
         center = center - np.clip(value + depth, -12, 12) * outward
     return center, outward
 
 
-def _gradient(anatomy: Anatomy, center: NDArray) -> tuple[float, NDArray[np.float64]]:
-    """Lung distance at a point, and the direction in which it grows."""
+def nearest_wall(chest: Chest, center: NDArray) -> tuple[float, NDArray[np.float64]]:
+    """Distance from the lungs' surface at a point (mm, negative inside), and the unit vector in which it grows."""
     step = 3.0
     points = np.vstack([center, center + step * np.eye(3), center - step * np.eye(3)])
     with torch.no_grad():
-        lung = anatomy.fields(Space.of_points(points)).lung.numpy().astype(np.float64)
+        lung = chest.fields(Space.of_points(points)).lung.numpy().astype(np.float64)
     gradient = lung[1:4] - lung[4:7]
     return float(lung[0]), gradient / max(float(np.linalg.norm(gradient)), 1e-6)

@@ -40,6 +40,8 @@ class DataConfig:
     source: "phantoms" renders synthetic chests on the patch grids as they are needed; anything else
         is the folder of a cohort (a relative one starts from the current folder).
     samples_per_epoch, validation_samples: how many phantoms (ignored for a cohort).
+    backgrounds, background_share: a folder of real chests (`clmsda background`) that this share of the training
+        phantoms' tumors is set into. Validation sees phantoms alone.
     samples_per_slice: augmented samples of each tumor slice per epoch of a cohort (the paper: five).
     validation_fraction: share of a cohort's patients held out, stratified by size group.
     split, fold: a split file (`clmsda cohort split`) and which of its folds, counted from 0, decide instead
@@ -52,6 +54,8 @@ class DataConfig:
     source: str = PHANTOMS
     samples_per_epoch: Annotated[int, Field(gt=0)] = 512
     validation_samples: Annotated[int, Field(gt=0)] = 64
+    backgrounds: str | None = None
+    background_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     samples_per_slice: Annotated[int, Field(gt=0)] = 5
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     split: str | None = None
@@ -208,6 +212,8 @@ def _contradictions(config: TrainingConfig) -> Iterator[str]:
         yield "patches.reference_spacing_mm and patches.mean_size_mm must be given for phantoms"
     if config.data.source == PHANTOMS and config.data.split is not None:
         yield "data.split divides a cohort, but data.source is phantoms"
+    if config.data.source != PHANTOMS and config.data.backgrounds is not None:
+        yield "data.backgrounds are for phantoms, but data.source is a cohort"
     if config.data.fold is not None and config.data.split is None:
         yield "data.fold counts the folds of data.split, which is not given"
 

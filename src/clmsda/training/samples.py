@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -51,8 +52,10 @@ def open_samples(config: TrainingConfig) -> tuple[Samples, Samples, TrainingConf
     data, views = config.data, config.views
     still = replace(views, augmentation=NO_AUGMENTATION)
     if data.source == PHANTOMS:
+        backgrounds = phantoms.read_backgrounds(data.backgrounds) if data.backgrounds else []
+        scene = partial(scene_of, backgrounds=backgrounds, share=data.background_share)
         return (
-            PhantomSamples(config.patches, views, config.seed * 10_000_019, data.samples_per_epoch),
+            PhantomSamples(config.patches, views, config.seed * 10_000_019, data.samples_per_epoch, scene=scene),
             PhantomSamples(config.patches, still, VALIDATION_SEED, data.validation_samples, fresh=False),
             config,
         )
@@ -66,6 +69,12 @@ def open_samples(config: TrainingConfig) -> tuple[Samples, Samples, TrainingConf
         CohortSamples(validation, patches, still, config.seed, 1),
         replace(config, patches=patches),
     )
+
+
+def scene_of(seed: int, backgrounds: list[phantoms.Background], share: float) -> phantoms.Scene:
+    """A tumor in a real chest for this share of the seeds, where there are any; a phantom for the others."""
+    real = bool(backgrounds) and np.random.default_rng([seed, 5]).random() < share
+    return phantoms.sample_inset(seed, backgrounds) if real else phantoms.sample(seed)
 
 
 def _parts(cohort: Cohort, data: DataConfig, seed: int) -> tuple[Cohort, Cohort]:
@@ -85,18 +94,28 @@ def _parts(cohort: Cohort, data: DataConfig, seed: int) -> tuple[Cohort, Cohort]
 class PhantomSamples:
     """Synthetic chests, rendered straight onto the patch grids: no CT is ever made or resampled.
 
-    fresh: draw new phantoms in every epoch; otherwise the same ones, for validation.
+    fresh: draw new phantoms in every epoch; otherwise the same ones, for validation. scene: what a seed shows.
     """
 
-    def __init__(self, patches: PatchConfig, views: ViewConfig, seed: int, count: int, *, fresh: bool = True) -> None:
+    def __init__(
+        self,
+        patches: PatchConfig,
+        views: ViewConfig,
+        seed: int,
+        count: int,
+        *,
+        fresh: bool = True,
+        scene: Callable[[int], phantoms.Scene] = phantoms.sample,
+    ) -> None:
         self.patches, self.views, self.seed, self.count, self.fresh = patches, views, seed, count, fresh
+        self.scene = scene
 
     def __len__(self) -> int:
         return self.count
 
     def pair(self, epoch: int, number: int) -> Pair:
         seed = self.seed + number + (epoch * self.count if self.fresh else 0)
-        phantom = phantoms.sample(seed)
+        phantom = self.scene(seed)
         rng = np.random.default_rng([seed, 1])
         center, size = phantom.tumor_extent()
         click = _click(phantom, center, size, self.views.click_radius, rng)
@@ -111,13 +130,7 @@ class PhantomSamples:
         def view(assumed_mm: float) -> tuple[torch.Tensor, torch.Tensor]:
             ratio = self.patches.ratio(assumed_mm)
             grid = view_grid(self.patches, middle, ratio, augmentation=augmentation)
-            if self.patches.spatial_dims == 2:  # one slice of the CT, as thick as the scanner makes it
-                grid = _as_thick(grid, phantom.acquisition.slice_mm)
-                hu, share = phantoms.render_slices(phantom, grid)
-            else:
-                hu, mask = phantoms.render(phantom, grid)
-                share = mask.float()
-            hu = phantoms.acquire(hu, grid, phantom.acquisition, seed)
+            hu, share = phantoms.show(phantom, grid)
             image = channels(hu.numpy(), grid, self.patches, click)
             return torch.from_numpy(image), share.reshape(1, *self.patches.shape)
 
@@ -191,7 +204,7 @@ def _pair(
 
 
 def _click(
-    phantom: phantoms.Phantom, center: NDArray, size_mm: float, radius: float, rng: np.random.Generator
+    phantom: phantoms.Scene, center: NDArray, size_mm: float, radius: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """A point of the tumor, up to `radius` of the way from its center towards its edge."""
     if radius == 0:
@@ -201,7 +214,7 @@ def _click(
     return _toward(np.argwhere(inside) * step - 8 * step, center, radius, rng)
 
 
-def _slice_offset(phantom: phantoms.Phantom, center: NDArray, size_mm: float, rng: np.random.Generator) -> float:
+def _slice_offset(phantom: phantoms.Scene, center: NDArray, size_mm: float, rng: np.random.Generator) -> float:
     """Height of a random tumor slice above the center, for 2-D samples."""
     step = size_mm / 24
     inside = phantom.tumor_mask(Grid.axial((49, 25, 25), (step, step, step), center_mm=center)).any(axis=(1, 2))
@@ -218,13 +231,6 @@ def _toward(offsets: NDArray, center: NDArray, radius: float, rng: np.random.Gen
     if not len(offsets):
         return center
     return center + radius * rng.uniform() * offsets[rng.integers(len(offsets))][::-1]
-
-
-def _as_thick(grid: Grid, slice_mm: float) -> Grid:
-    """A grid of one slice, so thick."""
-    affine = grid.affine.copy()
-    affine[:3, 0] *= slice_mm / grid.spacing_mm[0]
-    return Grid(grid.shape, affine)
 
 
 def _into_slice(image: Volume, point_mm: NDArray, k: int) -> NDArray[np.float64]:
