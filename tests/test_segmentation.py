@@ -17,7 +17,8 @@ from clmsda.models import Model
 from clmsda.patches import AXIAL
 from clmsda.prompts import Box, Point, PromptError, RecistLine
 from clmsda.segmentation import Lesion, segment
-from clmsda.segmentation.prompted import _where_any_sees, fill_slices
+from clmsda.segmentation.prompted import _as_told, _where_any_sees, fill_slices
+from clmsda.segmentation.sizing import Sized
 from clmsda.segmentation.views import look
 
 
@@ -131,6 +132,26 @@ def test_a_line_that_is_far_too_short_still_ends_with_the_whole_tumor() -> None:
     assert not any("border of the patch" in warning for warning in lesion.warnings)
     lesion = only(lung(ball, spacing_mm=(2, 2, 2)), RecistLine((-4, 0, 0), (4, 0, 0)), model())
     assert any("border of the patch" in warning for warning in lesion.warnings)
+
+
+def test_a_line_beside_the_true_size_gives_what_a_click_gives() -> None:
+    """Readers' lines differ by a few millimeters: where self-sizing finds what they say, it is the more exact one."""
+    volume, ball = lung(((5.0, 4.0, 2.0), 30.0)), ((5.0, 4.0, 2.0), 30.0)
+    click = only(volume, Point(ball[0]), model())
+    line = only(volume, RecistLine((-7.0, 4.0, 2.0), (17.0, 4.0, 2.0)), model())  # a fifth too short
+    assert np.array_equal(line.mask.voxels, click.mask.voxels)
+
+
+def test_a_line_overrules_self_sizing_that_says_something_else() -> None:
+    found = Sized(np.array([1.0, 2.0, 3.0]), 40.0, False)
+    for told, kept in [(28.0, True), (58.0, True), (26.0, False), (62.0, False)]:
+        sized = _as_told(found, np.zeros(3), told)
+        assert sized is not None and sized.settled
+        assert sized.size_mm == (40.0 if kept else told)
+        assert np.array_equal(sized.center_mm, found.center_mm if kept else np.zeros(3))
+    assert _as_told(found, np.zeros(3), None) is found
+    blind = _as_told(None, np.zeros(3), 30.0)
+    assert blind is not None and blind.size_mm == 30.0
 
 
 def test_two_prompts_on_one_tumor_are_one_lesion() -> None:

@@ -25,7 +25,7 @@ from clmsda.metrics import f1
 from clmsda.studies.config import read_study
 from clmsda.studies.folder import Run, claimed, plan, read_study_file
 from clmsda.studies.progress import Step, duration, is_done, seconds_left, survey
-from clmsda.studies.running import run_study
+from clmsda.studies.running import _seldom, run_study
 from clmsda.studies.scores import SCORES, SLICES, StudyError, read_rows
 from clmsda.training import ConfigError
 from clmsda.training.checkpoint import CheckpointError
@@ -259,3 +259,12 @@ def test_time_left_is_judged_by_what_is_finished(whole: Path) -> None:
     steps[0] = Step(growing, "done", 3, 3, 0.0, 5.0)
     assert seconds_left(steps) == 0
     assert [duration(s) for s in (None, 40, 100, 4800)] == ["unknown", "40 s", "2 min", "1 h 20 min"]
+
+
+def test_the_time_left_is_worked_out_seldom() -> None:
+    """Bars are drawn ten times a second; working it out each time took half of a training's time."""
+    calls: list[float] = []
+    value = _seldom(lambda: float(calls.append(1.0) or 7.0), pause_s=0.2)
+    assert [value() for _ in range(50)] == [7.0] * 50 and len(calls) == 1
+    time.sleep(0.25)
+    assert value() == 7.0 and len(calls) == 2

@@ -19,11 +19,18 @@ from clmsda.patches import AXIAL, directions_of, restore
 from clmsda.prompts import Prompt, PromptError, check_inside
 from clmsda.segmentation.lesion import Lesion, Segmentation
 from clmsda.segmentation.sizing import LARGEST_MM, SMALLEST_MM, Sized, find_size
-from clmsda.segmentation.views import THRESHOLD, View, agreement, lesion_at, look, sight
+from clmsda.segmentation.views import View, agreement, lesion_at, look, sight
 from clmsda.segmentation.walk import walk
 
-SPREAD = (0.8, 1.0, 1.25)
-"""Assumed sizes of the final views, over the size found: fused, they are the mask; how far they agree is its worth."""
+SPREAD = (0.65, 0.8, 1.0)
+"""Assumed sizes of the final views, over the size found: fused, they are the mask; how far they agree is its worth.
+Finer than the size asks for, as borders gain more from small voxels than they lose with what is far."""
+
+FUSED = 0.4
+"""The views' mean marks tumor from here on: at a border some of them see it and some do not."""
+
+BELIEVED = 1.5
+"""A prompt's size is followed where self-sizing is off it by more than this factor; else self-sizing is more exact."""
 
 SAME = 0.5
 """From this share of it within an earlier lesion on, a lesion is that one once more."""
@@ -66,10 +73,7 @@ def _lesion(volume: Volume, prompt: Prompt, model: Model, label: int) -> Lesion:
     click = _on_slice(volume, prompt) if flat else np.asarray(prompt.center_mm, dtype=np.float64)
     directions = directions_of(volume.grid) if flat else AXIAL
     warnings: list[str] = []
-    if prompt.size_mm is not None:
-        sized: Sized | None = Sized(click, float(np.clip(prompt.size_mm, SMALLEST_MM, LARGEST_MM)), True)
-    else:
-        sized = find_size(volume, model, click, directions)
+    sized = _as_told(find_size(volume, model, click, directions), click, prompt.size_mm)
     if sized is None:
         return _empty(volume, prompt, label, "the model sees no tumor at the prompt, at any size: move the point")
     if not sized.settled:
@@ -90,6 +94,16 @@ def _lesion(volume: Volume, prompt: Prompt, model: Model, label: int) -> Lesion:
     return Lesion(label, prompt, mask, measure(mask, image=volume), confidence, tuple(warnings))
 
 
+def _as_told(found: Sized | None, click: NDArray, size_mm: float | None) -> Sized | None:
+    """What self-sizing found, or the prompt's own size and center where it has one that says otherwise."""
+    if size_mm is None:
+        return found
+    told = float(np.clip(size_mm, SMALLEST_MM, LARGEST_MM))
+    if found is not None and 1 / BELIEVED < found.size_mm / told < BELIEVED:
+        return replace(found, settled=True)
+    return Sized(click, told, True)
+
+
 def _on_slice(volume: Volume, prompt: Prompt) -> NDArray[np.float64]:
     """The prompt's center, moved into the middle of the slice in which it lies."""
     k, row, column = volume.grid.to_index(prompt.center_mm)
@@ -101,7 +115,7 @@ def _whole(
 ) -> tuple[Volume, float]:
     """One 3-D patch holds it all: fuse views around the size found; zoom out while the border cuts the tumor off."""
     size = sized.size_mm
-    for _ in range(3):
+    for _ in range(4):
         views = look(volume, model, click, sized.center_mm, [size * factor for factor in SPREAD], directions)
         sightings = [sight(view, click) for view in views]
         cut_off = any(s is not None and s.cut_off for s in sightings[1:])
@@ -121,7 +135,7 @@ def _where_any_sees(views: Sequence[View], grid: Grid) -> Grid:
     """
     boxes = []
     for view in views:
-        seen = view.probabilities > THRESHOLD
+        seen = view.probabilities > FUSED
         if seen.any():
             lower, upper = bounding_box(seen)
             part = view.grid.crop(np.maximum(lower - 1, 0), np.minimum(upper + 1, seen.shape))
@@ -168,7 +182,7 @@ def fill_slices(mask: NDArray[np.bool_]) -> None:
 def _mask(probabilities: Volume, volume: Volume) -> Volume:
     """Probabilities on a crop of the CT's grid to a mask on all of it."""
     mask = np.zeros(volume.grid.shape, bool)
-    mask[place(probabilities.grid, volume.grid)] = probabilities.voxels > THRESHOLD
+    mask[place(probabilities.grid, volume.grid)] = probabilities.voxels > FUSED
     return Volume(mask, volume.grid, volume.source)
 
 

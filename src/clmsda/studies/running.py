@@ -68,7 +68,7 @@ def _run_all(
 ) -> bool:
     study, whole = ready.study, plan(ready.study, len(ready.tests))
     mine = sorted(whole[shard[0] - 1 :: shard[1]], key=lambda run: _order(run, study))
-    overall = bars.add_task(study.name, total=len(whole), left=lambda: _left(ready))
+    overall = bars.add_task(study.name, total=len(whole), left=_seldom(lambda: _left(ready)))
     for run in mine:
         done = [is_done(one.folder(ready.out)) for one in whole]
         bars.update(overall, completed=sum(done))
@@ -215,6 +215,19 @@ def _left(ready: Prepared) -> float | None:
         return None
 
 
+def _seldom(work: Callable[[], float | None], pause_s: float = 5.0) -> Callable[[], float | None]:
+    """`work`, asked anew only after a pause: bars are drawn ten times a second, and draw away training's time."""
+    known, due = None, 0.0
+
+    def value() -> float | None:
+        nonlocal known, due
+        if time.monotonic() >= due:
+            known, due = work(), time.monotonic() + pause_s
+        return known
+
+    return value
+
+
 def _bars(enabled: bool) -> Progress:
     """Progress on stderr: the study's bar, with the time that is left, above the current run's."""
     from rich.console import Console
@@ -222,8 +235,6 @@ def _bars(enabled: bool) -> Progress:
     from rich.text import Text
 
     class TimeLeft(TimeRemainingColumn):
-        max_refresh = 5.0
-
         def render(self, task: Task) -> Text:
             left = task.fields.get("left")
             return Text(duration(left()) + " left", style="progress.remaining") if left else super().render(task)

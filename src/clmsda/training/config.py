@@ -6,6 +6,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -173,13 +174,19 @@ def check(values: dict[str, Any], where: str) -> TrainingConfig:
     values = _with_variant(values, where)
     try:
         # Strict JSON mode takes lists for tuples and integers for floats, but no text for numbers.
-        config = TypeAdapter(TrainingConfig).validate_json(json.dumps(values, default=str), strict=True)
+        config = _adapter().validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         raise ConfigError(f"{where}: {problems(error)}") from error
     contradictions = list(_contradictions(config))
     if contradictions:
         raise ConfigError(f"{where}: " + "; ".join(contradictions))
     return config
+
+
+@cache
+def _adapter() -> TypeAdapter[TrainingConfig]:
+    """Made once: it takes a thousand times as long as what it does."""
+    return TypeAdapter(TrainingConfig)
 
 
 def problems(error: ValidationError) -> str:
