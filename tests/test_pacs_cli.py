@@ -212,20 +212,28 @@ def test_a_prompt_is_needed() -> None:
     assert "--point" in refused("pacs", "segment", "--url", "http://127.0.0.1:9/x", "--series", "1.2.3")
 
 
+def _hear_interrupts() -> None:
+    """Shells start background jobs, and so tests that run in one, deaf to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])
 def test_receive_until_it_is_ended(by: signal.Signals, ct: Path, series: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "clmsda", "pacs", "receive", "--out", str(tmp_path / "in"), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as receiver:
-        assert receiver.stdout is not None
-        first = receiver.stdout.readline()
-        found = re.fullmatch(r"CLMSDA listens at 127\.0\.0\.1:(\d+); Ctrl-C ends it\n", first)
-        assert found is not None, first
-        done = clmsda("pacs", "send", *sorted(ct.iterdir())[:3], "--host", "127.0.0.1", "--port", found[1])
-        assert done.returncode == 0, done.stderr
-        receiver.send_signal(by)
-        rest = receiver.stdout.read()
-        status = receiver.wait(30)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts) as receiver:
+        try:
+            assert receiver.stdout is not None
+            first = receiver.stdout.readline()
+            found = re.fullmatch(r"CLMSDA listens at 127\.0\.0\.1:(\d+); Ctrl-C ends it\n", first)
+            assert found is not None, first
+            done = clmsda("pacs", "send", *sorted(ct.iterdir())[:3], "--host", "127.0.0.1", "--port", found[1])
+            assert done.returncode == 0, done.stderr
+            receiver.send_signal(by)
+            rest, _ = receiver.communicate(timeout=30)
+            status = receiver.returncode
+        finally:
+            receiver.kill()
     assert rest == f"3 files of 1 series in {tmp_path / 'in'}\n"
     assert status == (0 if by == signal.SIGINT else 143)
     assert len(list((tmp_path / "in" / series).iterdir())) == 3
