@@ -3,7 +3,7 @@
     python benchmarks/real_cases.py [MODEL ...] [--shared ../shared/data] [--clicks 8] [--classical]
 
 point: the center of the true mask's largest slice, moved inside the mask; no size.
-recist: the true long diameter in that slice. oracle: the true center and size.
+recist: the true long diameter in that slice. oracle: a box with the true center and size.
 --clicks N: also N random clicks within the inner half of the tumor: mean F1 and mean change.
 --classical: SimpleITK's confidence-connected region growing from the same clicks, best single setting.
 Scores count every slice of the scan.

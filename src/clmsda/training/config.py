@@ -185,7 +185,7 @@ def check(values: dict[str, Any], where: str) -> TrainingConfig:
 
 @cache
 def _adapter() -> TypeAdapter[TrainingConfig]:
-    """Made once: it takes a thousand times as long as what it does."""
+    """Made once: building it takes far longer than using it."""
     return TypeAdapter(TrainingConfig)
 
 
