@@ -125,7 +125,8 @@ def test_tumors_fit_the_slices(background: Background) -> None:
 def test_a_share_of_the_training_samples_is_set_into_them(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "mixed.toml"
     path.write_text(RECIPE)
-    scenes = [scene_of(seed, read_backgrounds(folder), 0.25) for seed in range(40)]
+    backgrounds = read_backgrounds(folder)
+    scenes = [scene_of(seed, backgrounds, 0.25, phantoms.CAVITIES) for seed in range(40)]
     assert 4 <= sum(isinstance(scene, phantoms.Inset) for scene in scenes) <= 16
     training, validation, _ = open_samples(
         read_config(path, [f'data.backgrounds="{folder}"', "data.background_share=1.0"])

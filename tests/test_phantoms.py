@@ -333,3 +333,19 @@ def test_no_slice_is_thicker_than_half_of_a_tumor() -> None:
     for size in (8.0, 12.0):
         thick = [phantoms.sample(seed, tumor_size_mm=size).acquisition.slice_mm for seed in range(12)]
         assert max(thick) <= max(2.5, size / 2)
+
+
+def test_a_halo_is_fainter_than_ground_glass_which_the_mask_holds() -> None:
+    tumors = [phantoms.sample(seed).tumor for seed in range(40)]
+    halos = [tumor.halo_hu for tumor in tumors if tumor.halo_mm]
+    assert halos and max(halos) < 120  # HU above a lung of about -850
+    assert min(tumor.rim_hu for tumor in tumors) > -850 + 120
+
+
+def test_the_share_of_cavities_is_asked_for() -> None:
+    def hollow(**share: float) -> list[str]:
+        return [phantoms.sample(seed, tumor_size_mm=26, **share).tumor.hollow for seed in range(20)]
+
+    assert "cavity" not in hollow(cavities=0.0)
+    assert 0 < hollow().count("cavity") < 10 < hollow(cavities=1.0).count("cavity")
+    assert hollow() == hollow(cavities=phantoms.CAVITIES)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from clmsda import models, tensor_files
+from clmsda import models, phantoms, tensor_files
 from clmsda.cohorts import add_case
 from clmsda.geometry import Grid, Volume
 from clmsda.networks import NetworkConfig
@@ -149,6 +149,18 @@ def test_recentered_views_keep_the_prompt_at_the_click(cohort: Path, source: str
         moved[recentered] = np.linalg.norm(centers - 7.5, axis=-1).mean(axis=0)  # of the mark, of the tumor
     assert moved[0.0][0] < 0.01 < moved[1.0][0]
     assert moved[1.0][1] < moved[0.0][1]
+
+
+def test_cavities_are_asked_of_training_alone(cohort: Path) -> None:
+    patches = PatchConfig((8, 8, 8), 8.0, 46.0)
+    for share in (0.0, 1.0):
+        data = DataConfig(samples_per_epoch=12, validation_samples=12, cavity_share=share, workers=0)
+        training, validation, _ = open_samples(config(cohort, patches=patches, data=data))
+        hollow = [training.scene(seed).tumor.hollow == "cavity" for seed in range(12)]
+        assert (sum(hollow) > 6) if share else not any(hollow)
+        assert [validation.scene(seed).tumor.hollow for seed in range(12)] == [
+            phantoms.sample(seed).tumor.hollow for seed in range(12)
+        ]
 
 
 def center_of(image: torch.Tensor) -> list[float]:

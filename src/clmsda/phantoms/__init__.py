@@ -14,10 +14,12 @@ from clmsda.phantoms.insets import Inset, sample_inset
 from clmsda.phantoms.phantom import Phantom, sample
 from clmsda.phantoms.rendering import render
 from clmsda.phantoms.scans import render_slices, scan, scan_grid, show
+from clmsda.phantoms.tumors import CAVITIES
 
 Scene = Phantom | Inset
 
 __all__ = [
+    "CAVITIES",
     "Acquisition",
     "Background",
     "BackgroundError",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -40,13 +39,15 @@ class BackgroundError(InputError):
 class Background:
     """A real chest CT, or some of its slices.
 
-    ct: HU. lung: mm from the lungs' surface, negative inside, on a coarser grid. noise_hu, grain_mm: SD of its
-    noise on its own pixels, and of the blur that makes its grain. tissue_hu: of its muscles, vessels and organs.
+    ct: HU. lung: mm from the lungs' surface, negative inside, on a coarser grid. sites: (n, 3) voxels of that
+    inside the lungs' tissue, large airways left out. noise_hu, grain_mm: SD of its noise on its own pixels, and of
+    the blur that makes its grain. tissue_hu: of its muscles, vessels and organs.
     """
 
     name: str
     ct: Volume
     lung: Volume
+    sites: NDArray[np.int64]
     noise_hu: float
     grain_mm: float
     tissue_hu: float
@@ -59,7 +60,7 @@ class Background:
         if not len(tissue):
             raise BackgroundError(f"{name}: found no soft tissue beside the lungs; is it a CT in Hounsfield units?")
         tissue_hu = float(np.median(tissue))
-        return cls(name, ct, lung, *_noise(ct, tissue_hu), tissue_hu)
+        return cls(name, ct, lung, _sites(lung, coarse.voxels), *_noise(ct, tissue_hu), tissue_hu)
 
     def fields(self, space: Space) -> Fields:
         """What `Tumor.distance` asks of an anatomy: only the lungs' surface is known of a real chest."""
@@ -68,20 +69,15 @@ class Background:
         far = torch.tensor(FAR_MM)
         return Fields(far, far, far, far, torch.from_numpy(lung), torch.tensor(0.0))
 
-    @cached_property
-    def _sites(self) -> NDArray[np.int64]:
-        hu = resample(self.ct, self.lung.grid, fill=None).voxels
-        return np.argwhere((self.lung.voxels < -1.5) & (ndimage.gaussian_filter(hu, 1.0) > _AIRWAY_HU))
-
-    @cached_property
+    @property
     def points_mm(self) -> NDArray[np.float64]:
-        """(n, 3) LPS: points inside the lungs' tissue, large airways left out."""
-        return self.lung.grid.to_lps(self._sites)
+        """(n, 3) LPS of the sites."""
+        return self.lung.grid.to_lps(self.sites)
 
-    @cached_property
+    @property
     def depths_mm(self) -> NDArray[np.float64]:
-        """(n,) distance of each point from the lungs' surface, negative."""
-        return self.lung.voxels[tuple(self._sites.T)].astype(np.float64)
+        """(n,) distance of each site from the lungs' surface, negative."""
+        return self.lung.voxels[tuple(self.sites.T)].astype(np.float64)
 
     @property
     def heights_mm(self) -> tuple[float, float]:
@@ -121,7 +117,8 @@ def _read(path: Path) -> Background:
             for part in ("ct", "lung")
             for voxels in [np.load(path.with_name(f"{path.stem}.{part}.npy"), mmap_mode="r")]
         )
-        return Background(path.stem, ct, lung, *(float(values[name]) for name in _MEASURED))
+        sites = _sites(lung, resample(ct, lung.grid, fill=None).voxels)
+        return Background(path.stem, ct, lung, sites, *(float(values[name]) for name in _MEASURED))
     except (OSError, ValueError, KeyError, TypeError, EOFError, InputError) as error:
         raise BackgroundError(f"{path} is damaged or incomplete ({error}): make this background anew") from error
 
@@ -148,6 +145,11 @@ def _lung_distance(ct: Volume) -> tuple[Volume, Volume]:
     inside, outside = (ndimage.distance_transform_edt(part) * _STEP_MM for part in (lungs, ~lungs))
     distance = np.where(lungs, _STEP_MM / 2 - inside, outside - _STEP_MM / 2)
     return Volume(distance.astype(np.float32), grid, ct.source), coarse
+
+
+def _sites(lung: Volume, hu: NDArray) -> NDArray[np.int64]:
+    """Voxels inside the lungs' tissue, large airways left out; hu: the CT on the grid of `lung`."""
+    return np.argwhere((lung.voxels < -1.5) & (ndimage.gaussian_filter(hu, 1.0) > _AIRWAY_HU))
 
 
 def _noise(ct: Volume, tissue_hu: float) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from clmsda.phantoms.shapes import blend, coverage
 from clmsda.phantoms.siting import choose_site, nearest_wall
 from clmsda.phantoms.space import Space
 from clmsda.phantoms.tubes import tube_coverage
-from clmsda.phantoms.tumors import Tumor, sample_tumor
+from clmsda.phantoms.tumors import CAVITIES, Tumor, sample_tumor
 
 _LONGEST_STRAND_MM = 20.0
 _LARGEST_SHARE = 0.7  # of the height of a background that a tumor may take
@@ -47,10 +47,13 @@ class Inset:
         return measure_extent(self.background, self.tumor, 44)
 
 
-def sample_inset(seed: int, backgrounds: list[Background], *, tumor_size_mm: float | None = None) -> Inset:
+def sample_inset(
+    seed: int, backgrounds: list[Background], *, tumor_size_mm: float | None = None, cavities: float = CAVITIES
+) -> Inset:
     """The inset of a seed: one of the backgrounds, and a tumor as `sample` draws them, in it.
 
     tumor_size_mm: size S asked for; by default as in `sample`, and never more than the slices have room for.
+    cavities: as in `sample`.
     """
     rng = np.random.default_rng([seed, 3])
     background = backgrounds[int(rng.integers(len(backgrounds)))]
@@ -59,7 +62,8 @@ def sample_inset(seed: int, backgrounds: list[Background], *, tumor_size_mm: flo
     # A real chest's walls are not told apart: what grows on one of them grows on any.
     site = "free" if choose_site(rng, size) in ("free", "vessel") else "wall"
     center, outward = _choose_center(rng, background, site, size)
-    tumor = sample_tumor(rng, center, site, size, background.tissue_hu + rng.normal(0, 10), outward)
+    wall_hu = background.tissue_hu + rng.normal(0, 10)
+    tumor = sample_tumor(rng, center, site, size, wall_hu, outward, cavities=cavities)
     tumor = fit_to_size(background, tumor, size)
     return Inset(seed, background, tumor, _acquisition(background))
 

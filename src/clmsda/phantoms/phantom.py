@@ -20,7 +20,7 @@ from clmsda.phantoms.skeleton import Skeleton, sample_skeleton
 from clmsda.phantoms.space import Space
 from clmsda.phantoms.trees import bronchi, grow
 from clmsda.phantoms.tubes import Tubes
-from clmsda.phantoms.tumors import Tumor, sample_tumor
+from clmsda.phantoms.tumors import CAVITIES, Tumor, sample_tumor
 from clmsda.phantoms.wall import Wall, sample_wall
 
 SMALLEST_MM, LARGEST_MM = 7.0, 145.0
@@ -107,7 +107,7 @@ def measure_extent(chest: Chest, tumor: Tumor, steps: int) -> tuple[NDArray[np.f
     return grid.to_lps([k, *middle]), longest * step
 
 
-def sample(seed: int, *, tumor_size_mm: float | None = None) -> Phantom:
+def sample(seed: int, *, tumor_size_mm: float | None = None, cavities: float = CAVITIES) -> Phantom:
     """The phantom of a seed.
 
     tumor_size_mm: size S asked for (reached within about a fifth where the lung has room); by default
@@ -120,7 +120,7 @@ def sample(seed: int, *, tumor_size_mm: float | None = None) -> Phantom:
     tissues = _sample_tissues(rng)
     vessels, airways = _sample_trees(rng, anatomy, cloud)
     wall = sample_wall(rng, anatomy)
-    tumor = _sample_tumor(rng, anatomy, cloud, vessels, size, wall.muscle_hu)
+    tumor = _sample_tumor(rng, anatomy, cloud, vessels, size, wall.muscle_hu, cavities)
     lower, upper = tumor.bounds()
     base = min(anatomy.diaphragm.top_mm) - max(anatomy.diaphragm.drop_mm)
     return Phantom(
@@ -182,11 +182,18 @@ def _spread(rng: np.random.Generator, points_mm: NDArray, count: int) -> NDArray
 
 
 def _sample_tumor(
-    rng: np.random.Generator, anatomy: Anatomy, cloud: LungPoints, vessels: Tubes, size_mm: float, wall_hu: float
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    cloud: LungPoints,
+    vessels: Tubes,
+    size_mm: float,
+    wall_hu: float,
+    cavities: float,
 ) -> Tumor:
     site = choose_site(rng, size_mm)
     center, outward = choose_center(rng, anatomy, cloud, _feeding(vessels, size_mm), site, size_mm)
-    return fit_to_size(anatomy, sample_tumor(rng, center, site, size_mm, wall_hu, outward), size_mm)
+    tumor = sample_tumor(rng, center, site, size_mm, wall_hu, outward, cavities=cavities)
+    return fit_to_size(anatomy, tumor, size_mm)
 
 
 def fit_to_size(chest: Chest, tumor: Tumor, size_mm: float) -> Tumor:

@@ -27,7 +27,8 @@ class Tumor:
     kind: solid, part-solid or ground-glass. hu, rim_hu: of the solid part and of the ground glass.
     core: the solid part of a part-solid tumor; else what is hollow in it: "cavity", "necrosis" or nothing.
     stones: (n, 4) calcifications: center (LPS mm) and radius. bronchogram: how open the bronchi within are, 0..1.
-    softness_mm: how far its edge is smeared. halo_mm, halo_hu: denser lung around it.
+    softness_mm: how far its edge is smeared. halo_mm, halo_hu: denser lung around it, no part of the mask and so
+    fainter than ground glass, which is.
     strands: thin lines that leave it and are no part of the mask.
     """
 
@@ -139,17 +140,28 @@ def _sample_lobes(rng: np.random.Generator, body: Star, size_mm: float, lumpines
     return tuple(lobes)
 
 
+CAVITIES = 0.16
+"""Share of solid tumors above 14 mm with a cavity."""
+
+
 def sample_tumor(
-    rng: np.random.Generator, center_mm: NDArray, site: str, size_mm: float, wall_hu: float, outward: NDArray
+    rng: np.random.Generator,
+    center_mm: NDArray,
+    site: str,
+    size_mm: float,
+    wall_hu: float,
+    outward: NDArray,
+    *,
+    cavities: float = CAVITIES,
 ) -> Tumor:
-    """outward: (3,) unit vector from the tumor to the nearest wall."""
+    """outward: (3,) unit vector from the tumor to the nearest wall. cavities: see `CAVITIES`."""
     spiky = rng.random() < 0.45
     lumpiness = float(rng.choice([0.4, 0.8, 1.2, 1.7], p=[0.15, 0.35, 0.3, 0.2]))
     body = sample_star(rng, center_mm, size_mm, lumpiness, int(rng.integers(4, 24)) if spiky else 0)
     kind = str(rng.choice(["solid", "part-solid", "ground-glass"], p=_kind_weights(size_mm)))
     hu = wall_hu + rng.normal(0, 10) if site != "free" and rng.random() < 0.6 else rng.uniform(5, 85)
     hollow = ""
-    if kind == "solid" and size_mm > 14 and rng.random() < 0.16:
+    if kind == "solid" and size_mm > 14 and rng.random() < cavities:
         hollow = "cavity"
     elif kind == "solid" and size_mm > 28 and rng.random() < 0.35:
         hollow = "necrosis"
@@ -177,7 +189,7 @@ def sample_tumor(
         mottle_hu=rng.uniform(1, 9),
         softness_mm=rng.uniform(0, 1.5) if kind == "solid" else rng.uniform(1, 4),
         halo_mm=rng.uniform(2, 8) if rng.random() < 0.2 else 0.0,
-        halo_hu=rng.uniform(60, 250),
+        halo_hu=rng.uniform(30, 110),
         bronchogram=rng.uniform(0.3, 1.0) if rng.random() < 0.3 else 0.0,
         stones=stones,
         stone_hu=rng.uniform(150, 900),

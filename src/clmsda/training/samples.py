@@ -53,7 +53,7 @@ def open_samples(config: TrainingConfig) -> tuple[Samples, Samples, TrainingConf
     still = replace(views, augmentation=NO_AUGMENTATION)
     if data.source == PHANTOMS:
         backgrounds = phantoms.read_backgrounds(data.backgrounds) if data.backgrounds else []
-        scene = partial(scene_of, backgrounds=backgrounds, share=data.background_share)
+        scene = partial(scene_of, backgrounds=backgrounds, share=data.background_share, cavities=data.cavity_share)
         return (
             PhantomSamples(config.patches, views, config.seed * 10_000_019, data.samples_per_epoch, scene=scene),
             PhantomSamples(config.patches, still, VALIDATION_SEED, data.validation_samples, fresh=False),
@@ -71,10 +71,12 @@ def open_samples(config: TrainingConfig) -> tuple[Samples, Samples, TrainingConf
     )
 
 
-def scene_of(seed: int, backgrounds: list[phantoms.Background], share: float) -> phantoms.Scene:
+def scene_of(seed: int, backgrounds: list[phantoms.Background], share: float, cavities: float) -> phantoms.Scene:
     """A tumor in a real chest for this share of the seeds, where there are any; a phantom for the others."""
     real = bool(backgrounds) and np.random.default_rng([seed, 5]).random() < share
-    return phantoms.sample_inset(seed, backgrounds) if real else phantoms.sample(seed)
+    if real:
+        return phantoms.sample_inset(seed, backgrounds, cavities=cavities)
+    return phantoms.sample(seed, cavities=cavities)
 
 
 def _parts(cohort: Cohort, data: DataConfig, seed: int) -> tuple[Cohort, Cohort]:
