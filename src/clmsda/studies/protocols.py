@@ -99,14 +99,20 @@ def around(target: Target, model: Model, size_mm: float) -> Prediction:
     section 2.1); a 3-D one sees one patch. Voxels beyond the patch are not marked.
     """
     grid, (first, last) = target.image.grid, target.case.tumor_slices
-    flat = model.config.patches.spatial_dims == 2
-    views = list(_slices(target, model, size_mm)) if flat else _whole(target, model, size_mm)
+    views = views_at(target, model, size_mm)
     mask = np.zeros(grid.shape, bool)
     for view in views:
         part = restore([(view.probabilities, view.grid)], grid)
         mask[place(part.grid, grid)] |= part.voxels > THRESHOLD
     mask[:first] = mask[last + 1 :] = False
     return Prediction(Volume(mask, grid, target.case.case), outside=outside(target, views[0]))
+
+
+def views_at(target: Target, model: Model, size_mm: float) -> list[View]:
+    """The patches around the true center that assume this size: one for each slice, or for a 3-D network one in all."""
+    if model.config.patches.spatial_dims == 2:
+        return list(_slices(target, model, size_mm))
+    return look(target.image, model, target.center_mm, target.center_mm, [size_mm], AXIAL)
 
 
 def estimated(target: Target, model: Model) -> Prediction:
@@ -184,7 +190,3 @@ def _slices(target: Target, model: Model, size_mm: float) -> Iterator[View]:
         answers = model.probabilities(torch.from_numpy(np.stack(patches))).numpy()
         for patch, answer in zip(grids, answers, strict=True):
             yield View(size_mm, patch, answer.reshape(patch.shape))
-
-
-def _whole(target: Target, model: Model, size_mm: float) -> list[View]:
-    return look(target.image, model, target.center_mm, target.center_mm, [size_mm], AXIAL)
