@@ -115,9 +115,11 @@ def marker(index: int) -> str:
 
 
 def legend(figure: Figure, axes: Axes) -> None:
-    """The methods of one panel, above all panels."""
+    """The methods of one panel, above all panels: in one row where their names fit it, else three to a row."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 6), columnspacing=1.6)
+    one_row = len(labels) <= 6 and sum(len(label) + 5 for label in labels) <= 100
+    columns = len(labels) if one_row else 3
+    figure.legend(handles, labels, loc="outside upper left", ncols=max(columns, 1), columnspacing=1.6)
 
 
 def wrapped(name: str, width: int = 19) -> str:
