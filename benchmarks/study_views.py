@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,8 @@ def rows(out: Path) -> Iterator[dict[str, str]]:
 
 def report(table: list[dict[str, str]]) -> None:
     """F1 in percent with its interval, a line for each variant and group of sizes."""
-    print(f"{'':14s} {'tumors':8s} {'n':>3s}  " + "  ".join(f"{view:21s}" for view in VIEWS))
+    wide = max(len(row["variant"]) for row in table)
+    print(f"{'':{wide}s} {'tumors':8s} {'n':>3s}  " + "  ".join(f"{view:21s}" for view in VIEWS))
     for name in dict.fromkeys(row["variant"] for row in table):
         for group in ("all", "1", "2", "3"):
             part = [row for row in table if row["variant"] == name and group in ("all", row["size_group"])]
@@ -76,7 +78,7 @@ def report(table: list[dict[str, str]]) -> None:
                 low, high = (np.nan if limit is None else limit for limit in (found.low, found.high))
                 cells.append(f"{100 * found.mean:5.1f} [{100 * low:5.1f}, {100 * high:5.1f}]")
             print(
-                f"{name:14s} {'all' if group == 'all' else 'group ' + group:8s} {found.n:3d}  "
+                f"{name:{wide}s} {'all' if group == 'all' else 'group ' + group:8s} {found.n:3d}  "
                 + "  ".join(f"{c:21s}" for c in cells)
             )
 
@@ -86,12 +88,15 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--csv", type=Path, help="the score of every network, case and view")
     options = parser.parse_args()
-    table = list(rows(options.out))
-    if options.csv:
-        with options.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+    with options.csv.open("w", newline="") if options.csv else nullcontext() as file:
+        writer = csv.DictWriter(file, COLUMNS) if file else None
+        if writer:
             writer.writeheader()
-            writer.writerows(table)
+        table = []
+        for row in rows(options.out):
+            table.append(row)
+            if writer:
+                writer.writerow(row)
     report(table)
 
 

@@ -16,7 +16,6 @@ from pydantic_core import ErrorDetails
 from clmsda.errors import InputError
 from clmsda.networks import VARIANTS, NetworkConfig
 from clmsda.patches import AugmentationConfig, PatchConfig
-from clmsda.phantoms import CAVITIES
 
 FORBID = {"extra": "forbid", "allow_inf_nan": False}
 PHANTOMS = "phantoms"
@@ -44,8 +43,8 @@ class DataConfig:
     samples_per_epoch, validation_samples: how many phantoms (ignored for a cohort).
     backgrounds, background_share: a folder of real chests (`clmsda background`) that this share of the training
         phantoms' tumors is set into. Validation sees phantoms alone.
-    cavity_share: of the larger solid tumors of training phantoms, how many have a cavity; validation always sees
-        as many as `phantoms.CAVITIES`.
+    cavity_share: of the larger solid tumors of training phantoms, how many have a cavity; None for as many as
+        validation always sees (`phantoms.CAVITIES`).
     samples_per_slice: augmented samples of each tumor slice per epoch of a cohort (the paper: five).
     validation_fraction: share of a cohort's patients held out, stratified by size group.
     split, fold: a split file (`clmsda cohort split`) and which of its folds, counted from 0, decide instead
@@ -60,7 +59,7 @@ class DataConfig:
     validation_samples: Annotated[int, Field(gt=0)] = 64
     backgrounds: str | None = None
     background_share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    cavity_share: Annotated[float, Field(ge=0, le=1)] = CAVITIES
+    cavity_share: Annotated[float, Field(ge=0, le=1)] | None = None
     samples_per_slice: Annotated[int, Field(gt=0)] = 5
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     split: str | None = None

@@ -53,7 +53,8 @@ def open_samples(config: TrainingConfig) -> tuple[Samples, Samples, TrainingConf
     still = replace(views, augmentation=NO_AUGMENTATION)
     if data.source == PHANTOMS:
         backgrounds = phantoms.read_backgrounds(data.backgrounds) if data.backgrounds else []
-        scene = partial(scene_of, backgrounds=backgrounds, share=data.background_share, cavities=data.cavity_share)
+        cavities = phantoms.CAVITIES if data.cavity_share is None else data.cavity_share
+        scene = partial(scene_of, backgrounds=backgrounds, share=data.background_share, cavities=cavities)
         return (
             PhantomSamples(config.patches, views, config.seed * 10_000_019, data.samples_per_epoch, scene=scene),
             PhantomSamples(config.patches, still, VALIDATION_SEED, data.validation_samples, fresh=False),
