@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import rotation
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from clmsda import phantoms
 from clmsda.geometry import Grid, Volume, resample
 from clmsda.patches import NO_AUGMENTATION, PatchConfig
 from clmsda.phantoms.acquisition import Acquisition
+from clmsda.phantoms.findings import Opacity
+from clmsda.phantoms.shapes import Ellipsoid, axes_along
 from clmsda.phantoms.space import Space
 from clmsda.phantoms.stars import Star
 from clmsda.phantoms.textures import texture
@@ -349,3 +353,42 @@ def test_the_share_of_cavities_is_asked_for() -> None:
     assert "cavity" not in hollow(cavities=0.0)
     assert 0 < hollow().count("cavity") < 10 < hollow(cavities=1.0).count("cavity")
     assert hollow() == hollow(cavities=phantoms.CAVITIES)
+
+
+def test_a_tumor_can_be_told_from_what_clouds_the_lung_beside_it() -> None:
+    """Collapsed lung differs from its tumor by 8 HU or more, and ground glass has no cloud within 10 mm."""
+    collapsed = 0
+    for seed in range(120):
+        phantom = phantoms.sample(seed, tumor_size_mm=45)
+        tumor = phantom.tumor
+        for opacity in phantom.findings.opacities:
+            apart = np.linalg.norm(opacity.shape.center_mm - tumor.center_mm) - tumor.body.radius_mm
+            assert tumor.kind == "solid" or apart > opacity.shape.radii_mm.max() + 10
+            if opacity.hu > 0:  # collapsed, not clouded
+                collapsed += 1
+                assert abs(opacity.hu - tumor.hu) >= 8
+    assert collapsed > 3
+
+
+def test_collapsed_lung_shows_its_vessels() -> None:
+    """A clouded sphere in the lung: where a vessel as wide as two voxels runs through it, the vessel is seen."""
+    phantom = phantoms.sample(3)
+    vessels = phantom.lungs.vessels
+    wide = np.flatnonzero((vessels.end_radius_mm > 2) & (vessels.end_radius_mm < 3))
+    ends = Space.of_points(vessels.end_mm[wide])
+    middle = vessels.end_mm[wide[int(phantom.anatomy.fields(ends).lung.argmin())]]
+    cloud = Opacity(Ellipsoid.upright(middle, [20.0] * 3), 70.0, 1.0, 0.0, 0.0, np.zeros(3))
+    phantom = replace(phantom, findings=replace(phantom.findings, opacities=(cloud,)))
+    phantom = replace(phantom, lungs=replace(phantom.lungs, vessel_hu=250.0, bronchi=Tubes.none()))
+    hu, _ = phantoms.render(phantom, Grid.axial((11, 11, 11), (1.0, 1.0, 1.0), center_mm=middle))
+    assert hu.max() == pytest.approx(250, abs=5)
+    assert hu.median() == pytest.approx(70, abs=12)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=3).filter(lambda v: np.linalg.norm(v) > 0.1))
+def test_axes_along_a_direction_are_a_rotation(direction: list[float]) -> None:
+    first = np.array(direction) / np.linalg.norm(direction)
+    axes = axes_along(first)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-12)
+    assert np.linalg.det(axes) == pytest.approx(1)
+    np.testing.assert_allclose(axes[:, 0], first)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clmsda.phantoms.anatomy import Anatomy, Fields
-from clmsda.phantoms.shapes import Ellipsoid, blend, coverage, rotation
+from clmsda.phantoms.shapes import Ellipsoid, axes_along, blend, coverage, rotation
 from clmsda.phantoms.siting import LungPoints
 from clmsda.phantoms.space import Space
 from clmsda.phantoms.stars import Star, sample_star
@@ -53,9 +53,11 @@ class Findings:
     wires: Tubes
     metal_hu: float
 
-    def paint_lung(self, hu: Tensor, space: Space, fields: Fields) -> None:
+    def paint_opacities(self, hu: Tensor, space: Space, fields: Fields) -> None:
         for opacity in self.opacities:
             opacity.paint(hu, space, fields)
+
+    def paint_nodules(self, hu: Tensor, space: Space, fields: Fields) -> None:
         for nodule in self.nodules:
             found = space.sub(*nodule.bounds(2.0))
             if found:
@@ -77,14 +79,15 @@ class Findings:
 
 
 def sample_findings(
-    rng: np.random.Generator, anatomy: Anatomy, cloud: LungPoints, tumor: Tumor, wall_hu: float
+    rng: np.random.Generator, anatomy: Anatomy, cloud: LungPoints, tumor: Tumor, wall_hu: float, contrast: bool
 ) -> Findings:
+    """wall_hu: of muscle, near which nodes are. contrast: whether contrast medium was given."""
     return Findings(
         nodes=_nodes(rng, anatomy),
         node_hu=wall_hu + rng.normal(-5, 12),
         nodules=_nodules(rng, cloud, tumor),
         nodule_hu=rng.uniform(-100, 90),
-        opacities=_opacities(rng, cloud, tumor, wall_hu),
+        opacities=_opacities(rng, cloud, tumor, contrast),
         wires=_wires(rng, anatomy),
         metal_hu=rng.uniform(2000, 3500),
     )
@@ -116,41 +119,49 @@ def _nodules(rng: np.random.Generator, cloud: LungPoints, tumor: Tumor) -> tuple
     return tuple(found)
 
 
-def _opacities(rng: np.random.Generator, cloud: LungPoints, tumor: Tumor, wall_hu: float) -> tuple[Opacity, ...]:
+def _opacities(rng: np.random.Generator, cloud: LungPoints, tumor: Tumor, contrast: bool) -> tuple[Opacity, ...]:
     found = []
-    radius = tumor.body.radius_mm
-    if rng.random() < (0.35 if tumor.site in ("hilum", "mediastinum") else 0.14):  # behind the tumor: collapsed lung
-        away = tumor.center_mm - np.array([np.sign(tumor.center_mm[0]) * 30.0, 5, -10])
-        away = away / max(float(np.linalg.norm(away)), 1e-6) + rng.normal(0, 0.35, 3)
-        reach = rng.uniform(1, 2.5) if rng.random() < 0.4 else 1.0  # a segment, or much of a lobe
-        center = tumor.center_mm + away * radius * reach * rng.uniform(0.7, 1.3)
-        shape = Ellipsoid(center, radius * reach * rng.uniform(0.35, 1.1, 3) + 4, rotation(rng))
-        collapsed = rng.random() < 0.6
-        found.append(
-            Opacity(
-                shape,
-                wall_hu + rng.uniform(-15, 45) if collapsed else rng.uniform(-550, -100),
-                rng.uniform(1, 10),
-                rng.uniform(1, 6),
-                0.0 if collapsed else rng.uniform(0, 0.8),
-                rng.uniform(size=3),
-            )
-        )
+    central = tumor.site in ("hilum", "mediastinum")
+    blocks = tumor.kind == "solid" and tumor.body.radius_mm > (9 if central else 15)
+    if blocks and rng.random() < (0.4 if central else 0.15):
+        found.append(_behind(rng, tumor, contrast))
     if rng.random() < 0.22:
         for _ in range(int(rng.integers(1, 4))):
             center = cloud.points_mm[rng.integers(len(cloud.points_mm))]
             shape = Ellipsoid(center, rng.uniform(8, 40, 3), rotation(rng))
-            found.append(
-                Opacity(
-                    shape,
-                    rng.uniform(-700, 0),
-                    rng.uniform(5, 20),
-                    rng.uniform(3, 9),
-                    rng.uniform(0, 0.9),
-                    rng.uniform(size=3),
-                )
+            apart = np.linalg.norm(center - tumor.center_mm) > tumor.body.radius_mm + shape.radii_mm.max() + 10
+            cloudy = Opacity(
+                shape,
+                rng.uniform(-700, 0),
+                rng.uniform(5, 20),
+                rng.uniform(3, 9),
+                rng.uniform(0, 0.9),
+                rng.uniform(size=3),
             )
+            if apart or tumor.kind == "solid":  # where glass meets glass, nobody can tell which is the tumor
+                found.append(cloudy)
     return tuple(found)
+
+
+def _behind(rng: np.random.Generator, tumor: Tumor, contrast: bool) -> Opacity:
+    """Lung that a tumor has closed off: from it outward, collapsed or clouded, with the tumor at its tip.
+
+    Collapsed lung takes up more contrast medium than a tumor does; without any the two differ by little. What else
+    tells them apart are the vessels and open bronchi in it, which are painted over it.
+    """
+    radius = tumor.body.radius_mm
+    away = tumor.center_mm - np.array([np.sign(tumor.center_mm[0]) * 30.0, 5, -10])
+    away = away / max(float(np.linalg.norm(away)), 1e-6) + rng.normal(0, 0.3, 3)
+    away /= np.linalg.norm(away)
+    reach = rng.uniform(1, 2.5) if rng.random() < 0.4 else 1.0  # a segment, or much of a lobe
+    radii = radius * reach * np.array([rng.uniform(0.7, 1.3), *rng.uniform(0.4, 0.9, 2)]) + 4
+    center = tumor.center_mm + away * (radius * rng.uniform(0.4, 0.8) + 0.8 * radii[0])
+    shape = Ellipsoid(center, radii, axes_along(away))
+    if rng.random() < 0.6:
+        differs = rng.uniform(25, 70) if contrast else rng.uniform(8, 25) * rng.choice([-1, 1])
+        return Opacity(shape, tumor.hu + differs, rng.uniform(1, 5), rng.uniform(1, 6), 0.0, rng.uniform(size=3))
+    hu, patchy = rng.uniform(-550, -100), rng.uniform(0, 0.8)
+    return Opacity(shape, hu, rng.uniform(1, 10), rng.uniform(1, 6), patchy, rng.uniform(size=3))
 
 
 def _wires(rng: np.random.Generator, anatomy: Anatomy) -> Tubes:

@@ -61,12 +61,15 @@ class Lungs:
             hu = hu + lines.mul_(520 * self.fibrosis).add_(130 * self.fibrosis) * rim
         return hu
 
-    def paint(self, hu: Tensor, space: Space, fields: Fields, vessels: Tensor | None) -> None:
-        """Tissue, fissures, vessels and bronchi, then what fills the pleural space."""
-        width = space.width_mm
-        alpha = coverage(fields.lung, width)
+    def paint_tissue(self, hu: Tensor, space: Space, fields: Fields) -> None:
+        """Tissue and fissures: what opacities hide."""
+        alpha = coverage(fields.lung, space.width_mm)
         blend(hu, alpha, self.tissue(space, fields))
         self._paint_fissures(hu, space, fields, alpha)
+
+    def paint_trees(self, hu: Tensor, space: Space, fields: Fields, vessels: Tensor | None) -> None:
+        """Vessels and bronchi, which opacities show all the more, then what fills the pleural space."""
+        alpha = coverage(fields.lung, space.width_mm)
         if vessels is not None:
             blend(hu, vessels * alpha, self.vessel_hu)
         self._paint_bronchi(hu, space, alpha)

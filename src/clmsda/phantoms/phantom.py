@@ -131,7 +131,7 @@ def sample(seed: int, *, tumor_size_mm: float | None = None, cavities: float = C
         skeleton=sample_skeleton(rng, anatomy),
         abdomen=sample_abdomen(rng, anatomy.diaphragm.top_mm[1], tissues.contrast, anatomy.cage.half_width_mm),
         lungs=sample_lungs(rng, vessels, airways, tissues.blood_hu),
-        findings=sample_findings(rng, anatomy, cloud, tumor, wall.muscle_hu),
+        findings=sample_findings(rng, anatomy, cloud, tumor, wall.muscle_hu, tissues.contrast),
         tumor=tumor,
         acquisition=sample_acquisition(
             rng, anatomy.apex_mm, base, wall.torso.half_width_mm, (lower[2], upper[2]), size

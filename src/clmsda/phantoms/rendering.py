@@ -26,8 +26,10 @@ def render(phantom: Phantom, grid: Grid, device: torch.device | str = "cpu") -> 
     vessels = tube_coverage(space, phantom.lungs.vessels)
     if float(fields.lung.amax()) > -space.width_mm:
         _paint_outside(phantom, hu, space, fields)
-    phantom.lungs.paint(hu, space, fields, vessels)
-    phantom.findings.paint_lung(hu, space, fields)
+    phantom.lungs.paint_tissue(hu, space, fields)
+    phantom.findings.paint_opacities(hu, space, fields)
+    phantom.lungs.paint_trees(hu, space, fields, vessels)
+    phantom.findings.paint_nodules(hu, space, fields)
     mask = _paint_tumor(phantom, hu, space, fields, vessels)
     phantom.findings.paint_metal(hu, space)
     return hu, mask

@@ -66,6 +66,14 @@ def rotation_about(vector: NDArray) -> NDArray[np.float64]:
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
 
 
+def axes_along(direction: NDArray) -> NDArray[np.float64]:
+    """(3, 3) right-handed axes as columns, the first of them along a unit vector."""
+    helper = np.eye(3)[int(np.abs(direction).argmin())]
+    second = np.cross(direction, helper)
+    second /= np.linalg.norm(second)
+    return np.column_stack([direction, second, np.cross(direction, second)])
+
+
 @dataclass(frozen=True, eq=False)
 class Ellipsoid:
     """center_mm: (3,). radii_mm: (3,). axes: (3, 3), columns are the directions of the radii."""
