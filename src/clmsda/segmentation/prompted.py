@@ -26,7 +26,7 @@ SPREAD = (0.65, 0.8, 1.0)
 """Assumed sizes of the final views, over the size found: fused, they are the mask; how far they agree is its worth.
 Finer than the size asks for, as borders gain more from small voxels than they lose with what is far."""
 
-FUSED = 0.4
+FUSED = 0.35
 """The views' mean marks tumor from here on: at a border some of them see it and some do not."""
 
 BELIEVED = 1.5

@@ -279,8 +279,11 @@ class _Run:
 
     def save_model(self) -> None:
         """Write the network as it is now as the run's model."""
+        backgrounds = self.config.data.backgrounds
         provenance = {
-            "name": self.config.name, "data": self.config.data.source, "epoch": self.progress.epoch,
+            "name": self.config.name, "data": self.config.data.source,
+            "backgrounds": sorted(path.stem for path in Path(backgrounds).glob("*.json")) if backgrounds else [],
+            "epoch": self.progress.epoch,
             "validation_f1": round(self.progress.best_f1, 4), "training_seconds": round(self.progress.seconds),
         }  # fmt: skip
         config = models.ModelConfig(
