@@ -13,9 +13,10 @@ from command_line import clmsda, refused
 from clmsda import phantoms
 from clmsda.geometry import AIR_HU, Grid, Volume, resample
 from clmsda.images import write_image
+from clmsda.models import load
 from clmsda.phantoms.backgrounds import Background, BackgroundError, read_backgrounds
 from clmsda.phantoms.insets import sample_inset
-from clmsda.training import ConfigError, read_config
+from clmsda.training import ConfigError, read_config, train
 from clmsda.training.samples import open_samples, scene_of
 
 RECIPE = """
@@ -136,6 +137,16 @@ def test_a_share_of_the_training_samples_is_set_into_them(folder: Path, tmp_path
     plain, plain_validation, _ = open_samples(read_config(path))
     assert not torch.equal(training.pair(0, 0).variant, plain.pair(0, 0).variant)
     assert torch.equal(validation.pair(0, 1).variant, plain_validation.pair(0, 1).variant)
+
+
+def test_a_model_names_the_real_chests_that_it_saw(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mixed.toml"
+    path.write_text(RECIPE)
+    short = ["optimization.epochs=1"]
+    mixed = train(read_config(path, [*short, f'data.backgrounds="{folder}"']), tmp_path / "mixed", device="cpu")
+    plain = train(read_config(path, short), tmp_path / "plain", device="cpu")
+    assert load(mixed, "cpu").config.provenance["backgrounds"] == ["chest"]
+    assert load(plain, "cpu").config.provenance["backgrounds"] == []
 
 
 def test_a_cohort_takes_no_backgrounds(tmp_path: Path) -> None:
