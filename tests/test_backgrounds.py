@@ -142,11 +142,9 @@ def test_a_share_of_the_training_samples_is_set_into_them(folder: Path, tmp_path
 def test_a_model_names_the_real_chests_that_it_saw(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "mixed.toml"
     path.write_text(RECIPE)
-    short = ["optimization.epochs=1"]
-    mixed = train(read_config(path, [*short, f'data.backgrounds="{folder}"']), tmp_path / "mixed", device="cpu")
-    plain = train(read_config(path, short), tmp_path / "plain", device="cpu")
-    assert load(mixed, "cpu").config.provenance["backgrounds"] == ["chest"]
-    assert load(plain, "cpu").config.provenance["backgrounds"] == []
+    config = read_config(path, ["optimization.epochs=1", f'data.backgrounds="{folder}"'])
+    model = load(train(config, tmp_path / "run", device="cpu"), "cpu")
+    assert model.config.provenance["backgrounds"] == ["chest"]
 
 
 def test_a_cohort_takes_no_backgrounds(tmp_path: Path) -> None:
