@@ -1,6 +1,6 @@
 """Teach a model what its confidence is worth: the F1 to expect at each agreement of its views.
 
-    clmsda phantom calibration --cases 80 --seed 1000002007 --matrix 256
+    clmsda phantom calibration --cases 60 --seed 1000002007 --matrix 256
     python benchmarks/calibrate.py calibration runs/shipped/model.safetensors calibrated.safetensors
 
 One click on every tumor of a cohort that the model was not trained on; isotonic regression of F1 on the agreement,

@@ -1,6 +1,6 @@
 """One click on every tumor of a cohort: F1, size error and confidence, by size group, and whether confidence holds.
 
-    clmsda phantom validation --cases 80 --seed 1000001007 --matrix 256
+    clmsda phantom validation --cases 60 --seed 1000001007 --matrix 512
     python benchmarks/cohort_scores.py validation [MODEL ...] [--rows scores.csv] [--curve confidence.png]
 
 The click is the center of the true mask's largest slice, moved inside the mask; nothing else is given. Scores count
