@@ -36,31 +36,42 @@ class Losses(NamedTuple):
     restore: Tensor
 
 
-def supervised(logits: Tensor, target: Tensor) -> Tensor:
+def supervised(logits: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
     """S = binary cross-entropy + Dice loss, the mean over the batch.
 
     logits: (N, 1, *spatial). target: the same shape, 0..1; fractions of tumor per voxel are welcome.
-    Both parts are smallest where the probability equals the target.
+    known: the same shape, bool, where the target is known: nothing else carries loss, and every
+    sample counts alike; None for everywhere. Both parts are smallest where the probability equals the target.
     """
     if logits.shape != target.shape:
         raise LossError(f"logits of shape {tuple(logits.shape)} do not fit a target of shape {tuple(target.shape)}")
     logits, target = logits.float(), target.float()
-    entropy = functional.binary_cross_entropy_with_logits(logits, target)
-    return entropy + _dice(logits.sigmoid(), target).mean()
+    if known is None:
+        entropy = functional.binary_cross_entropy_with_logits(logits, target)
+        return entropy + _dice(logits.sigmoid(), target).mean()
+    valid = known.float()
+    voxels = functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * valid
+    entropy = (_sum(voxels) / _sum(valid).clamp(min=1)).mean()
+    return entropy + _dice(logits.sigmoid(), target, valid).mean()
 
 
-def consistency(source: Tensor, view: Tensor, ratio: Tensor, distance: Distance = "mse") -> Tensor:
+def consistency(
+    source: Tensor, view: Tensor, ratio: Tensor, distance: Distance = "mse", known: Tensor | None = None
+) -> Tensor:
     """D(zoom(source, ratio), view) over the voxels that the zoomed source covers, the mean over the batch.
 
     source, view: probabilities (N, 1, *spatial) of the two views; zooming the former by ratio (N,)
     leads to the latter. Every sample counts alike, however small a part of it is covered. The
-    gradient reaches both views, and neither outside the common field of view.
+    gradient reaches both views, and neither outside the common field of view, nor where `known`
+    (bool, of the view's shape) is false.
     """
     if distance not in _DISTANCES:
         raise LossError(f"distance must be one of {', '.join(_DISTANCES)}; found {distance!r}")
     if source.shape != view.shape:
         raise LossError(f"views must have one shape, found {tuple(source.shape)} and {tuple(view.shape)}")
     zoomed, valid = zoom(source.float(), ratio)
+    if known is not None:
+        valid = valid & known
     return _DISTANCES[distance](zoomed, view.float(), valid.float()).mean()
 
 
@@ -71,6 +82,8 @@ def total(
     target_i: Tensor,
     ratio: Tensor,
     *,
+    known_v: Tensor | None = None,
+    known_i: Tensor | None = None,
     distance: Distance = "mse",
     weight: float = 1.0,
 ) -> Losses:
@@ -78,12 +91,13 @@ def total(
 
     logits and targets: (N, 1, *spatial) of the size-variant (v) and the size-invariant (i) view.
     ratio: (N,), r = S_mean / S, so that zoom(p_v, r) lies on p_i and zoom(p_i, 1 / r) on p_v.
+    known: where the targets are known; None for everywhere.
     The paper gives neither distance nor weight; ours are mean squared error and 1.
     """
-    supervised_v, supervised_i = supervised(logits_v, target_v), supervised(logits_i, target_i)
+    supervised_v, supervised_i = supervised(logits_v, target_v, known_v), supervised(logits_i, target_i, known_i)
     probability_v, probability_i = logits_v.float().sigmoid(), logits_i.float().sigmoid()
-    norm = consistency(probability_v, probability_i, ratio, distance)
-    restore = consistency(probability_i, probability_v, 1 / ratio, distance)
+    norm = consistency(probability_v, probability_i, ratio, distance, known_i)
+    restore = consistency(probability_i, probability_v, 1 / ratio, distance, known_v)
     return Losses(supervised_v + supervised_i + weight * (norm + restore), supervised_v, supervised_i, norm, restore)
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clmsda.errors import InputError
-from clmsda.geometry import Grid, Volume, box_around, resample
+from clmsda.geometry import Grid, Volume, box_around, fill_outside, resample
+from clmsda.marks import Marks, Shape, paint
 
 AXIAL = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
 """Directions as columns (slice, row, column) in LPS: slices go up, rows to the back, columns to the left."""
@@ -37,8 +38,11 @@ class PatchConfig:
     reference_spacing_mm: voxel spacing of the size-variant view (the paper: 0.52 or 0.977).
     mean_size_mm: S_mean, the mean tumor size over the training set only.
     windows_hu: one input channel per window, each (lower, upper) in HU and rescaled to 0..1.
-    mark_prompt: add a channel with a Gaussian at the prompted point, so that the network knows
+    mark_prompt: add a channel with a mark at the prompted point, so that the network knows
         which of two neighboring lesions is meant.
+    corrections: add three more: marks of points outside, marks of the extent (both ends of a RECIST
+        line, a box's surface), and the mask before (0 where there is none).
+    marks: how a mark looks, see `clmsda.marks`.
     None for the spacing or the size means "measure it on the training cohort".
     """
 
@@ -49,6 +53,8 @@ class PatchConfig:
     mean_size_mm: float | None = None
     windows_hu: tuple[tuple[float, float], ...] = (LUNG_WINDOW_HU,)
     mark_prompt: bool = False
+    corrections: bool = False
+    marks: Shape = "gaussian"
 
     def __post_init__(self) -> None:
         if len(self.shape) not in (2, 3) or min(self.shape) < 2:
@@ -60,6 +66,8 @@ class PatchConfig:
                 raise PatchError(f"{name} must be a positive length, found {value}")
         if not self.windows_hu or not all(-np.inf < low < high < np.inf for low, high in self.windows_hu):
             raise PatchError(f"windows_hu must be pairs [lower, upper] with lower < upper, found {self.windows_hu}")
+        if self.corrections and not self.mark_prompt:
+            raise PatchError("corrections need mark_prompt: a correction is a further mark")
 
     @property
     def spatial_dims(self) -> int:
@@ -67,7 +75,7 @@ class PatchConfig:
 
     @property
     def channels(self) -> int:
-        return len(self.windows_hu) + int(self.mark_prompt)
+        return len(self.windows_hu) + int(self.mark_prompt) + 3 * int(self.corrections)
 
     @property
     def spacing_mm(self) -> float:
@@ -87,7 +95,8 @@ class AugmentationConfig:
     """Ranges of the paper's augmentation (section 2.1), each drawn uniformly about no change.
 
     rotation_deg: in the axial plane, about the center. scaling: relative, 0.2 is 0.8 to 1.2.
-    shift: in voxels of the size-variant view; along the slices, too, in 3-D.
+    shift: in voxels of the size-variant view; along the slices, too, in 3-D. mirrored: each axis as
+    often as not; a patch, not a chest, is mirrored. noise_hu: standard deviation of white noise, at most.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -95,24 +104,35 @@ class AugmentationConfig:
     rotation_deg: float = 20.0
     scaling: float = 0.2
     shift: float = 20.0
+    mirrored: bool = False
+    noise_hu: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.rotation_deg <= 180 and 0 <= self.scaling < 1 and 0 <= self.shift < np.inf):
+        lengths = self.shift, self.noise_hu
+        if not (0 <= self.rotation_deg <= 180 and 0 <= self.scaling < 1 and all(0 <= n < np.inf for n in lengths)):
             found = f"rotation_deg {self.rotation_deg:g}, scaling {self.scaling:g}, shift {self.shift:g}"
-            raise PatchError(f"expected 0 <= rotation_deg <= 180, 0 <= scaling < 1 and shift >= 0, found {found}")
+            raise PatchError(
+                "expected 0 <= rotation_deg <= 180, 0 <= scaling < 1, shift >= 0 and noise_hu >= 0, "
+                f"found {found}, noise_hu {self.noise_hu:g}"
+            )
 
     def draw(self, rng: np.random.Generator, spatial_dims: int) -> Augmentation:
         angle, scale, *shift = rng.uniform(-1, 1, 5) * [self.rotation_deg, self.scaling, *[self.shift] * 3]
-        return Augmentation(angle, 1 + scale, (shift[0] if spatial_dims == 3 else 0.0, shift[1], shift[2]))
+        moved = (shift[0] if spatial_dims == 3 else 0.0, shift[1], shift[2])
+        flips = tuple(rng.choice([-1.0, 1.0], 3)) if self.mirrored else (1.0, 1.0, 1.0)
+        noise = float(rng.uniform(0, self.noise_hu)) if self.noise_hu else 0.0
+        return Augmentation(angle, 1 + scale, moved, flips, noise)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One draw, shared by both views of a pair; as everything else it only changes the grid."""
+    """One draw, shared by both views of a pair; but for the noise it only changes the grid. flips: 1 or -1 an axis."""
 
     rotation_deg: float = 0.0
     scale: float = 1.0
     shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    flips: tuple[float, ...] = (1.0, 1.0, 1.0)
+    noise_hu: float = 0.0
 
 
 NO_AUGMENTATION = AugmentationConfig(0.0, 0.0, 0.0)
@@ -144,7 +164,7 @@ def view_grid(
     """
     angle = np.deg2rad(augmentation.rotation_deg)
     rotation = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
-    linear = directions @ rotation * (config.spacing_mm / (ratio * augmentation.scale))
+    linear = directions @ rotation * augmentation.flips * (config.spacing_mm / (ratio * augmentation.scale))
     shape = (1, *config.shape) if config.spatial_dims == 2 else config.shape
     middle = np.asarray(center_mm) - directions @ np.array(augmentation.shift) * config.spacing_mm
     affine = np.eye(4)
@@ -153,20 +173,46 @@ def view_grid(
     return Grid(shape, affine)  # type: ignore[arg-type]
 
 
-def channels(hu: NDArray, grid: Grid, config: PatchConfig, prompt_mm: ArrayLike | None) -> NDArray[np.float32]:
-    """(slices, rows, columns) HU on a patch's grid to the network's input (channels, *config.shape)."""
+def channels(
+    hu: NDArray, grid: Grid, config: PatchConfig, marks: Marks | None = None, before: NDArray | None = None
+) -> NDArray[np.float32]:
+    """(slices, rows, columns) HU on a patch's grid to the network's input (channels, *config.shape).
+
+    marks: what was said about the lesion; None for a point in the patch's middle. before: the mask or
+    the probabilities before, on the same grid; None where there are none. A 3-D patch may be larger than config.shape.
+    """
     planes: list[NDArray] = [np.clip((hu - low) / (high - low), 0, 1) for low, high in config.windows_hu]
     if config.mark_prompt:
-        planes.append(_mark(grid, grid.center_mm if prompt_mm is None else prompt_mm))
-    return np.stack(planes).astype(np.float32, copy=False).reshape(len(planes), *config.shape)
+        told = Marks(inside=(middle_of(grid),)) if marks is None else marks
+        planes.extend(paint(told, grid, config.marks, all_kinds=config.corrections))
+    if config.corrections:
+        planes.append(np.zeros(hu.shape) if before is None else before)
+    shape = config.shape if config.spatial_dims == 2 else hu.shape
+    return np.stack(planes).astype(np.float32, copy=False).reshape(len(planes), *shape)
 
 
-def cut(volume: Volume, grid: Grid, config: PatchConfig, prompt_mm: ArrayLike | None = None) -> NDArray[np.float32]:
+def middle_of(grid: Grid) -> tuple[float, float, float]:
+    x, y, z = (float(value) for value in grid.center_mm)
+    return x, y, z
+
+
+def cut(
+    volume: Volume, grid: Grid, config: PatchConfig, marks: Marks | None = None, before: Volume | None = None
+) -> NDArray[np.float32]:
     """Sample a CT on a patch's grid: (channels, *config.shape) float32 in 0..1.
 
+    before: the mask or the probabilities before, on any grid; 0 beyond it.
     Where the patch reaches beyond the CT, its border goes on: a scan that ends is not a chest that does.
     """
-    return channels(resample(volume, grid, fill=None).voxels, grid, config, prompt_mm)
+    earlier = None if before is None else resample(before, grid, fill=0).voxels
+    return channels(resample(volume, grid, fill=None).voxels, grid, config, marks, earlier)
+
+
+def known(volume: Volume, grid: Grid, config: PatchConfig) -> NDArray[np.bool_]:
+    """(1, *config.shape) bool: where a patch shows the CT itself, and not its continued border."""
+    seen = np.ones(grid.shape, bool)
+    fill_outside(seen, grid, volume.grid, False)
+    return seen.reshape(1, *config.shape)
 
 
 def cut_mask(mask: Volume, grid: Grid, config: PatchConfig) -> NDArray[np.float32]:
@@ -202,10 +248,3 @@ def _thicken(patch: Grid, grid: Grid) -> Grid:
     affine = patch.affine.copy()
     affine[:3, 0] *= 0.98 * grid.spacing_mm[0] / patch.spacing_mm[0]
     return Grid(patch.shape, affine)
-
-
-def _mark(grid: Grid, point_mm: ArrayLike) -> NDArray[np.float32]:
-    """A Gaussian of two voxels' deviation at the prompted point."""
-    index = grid.to_index(point_mm)
-    axes = [np.exp(-((np.arange(n) - c) ** 2) / 8.0) for n, c in zip(grid.shape, index, strict=True)]
-    return (axes[0][:, None, None] * axes[1][None, :, None] * axes[2][None, None, :]).astype(np.float32)

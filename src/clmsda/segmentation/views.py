@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from clmsda.geometry import Grid, Volume, fill_outside, resample
+from clmsda.marks import Marks
 from clmsda.measurements import EmptyMask, Measurement, component_at, measure
 from clmsda.models import Model
 from clmsda.patches import cut, view_grid
@@ -62,7 +63,8 @@ def look(
         k = round(float(scan.to_index(center_mm)[0]))
         volume = volume.crop((k, 0, 0), (k + 1, *scan.shape[1:]))
     grids = [view_grid(config, center_mm, config.ratio(size), directions=directions) for size in sizes_mm]
-    patches = np.stack([cut(volume, grid, config, click_mm) for grid in grids])
+    x, y, z = (float(value) for value in click_mm)
+    patches = np.stack([cut(volume, grid, config, Marks(inside=((x, y, z),))) for grid in grids])
     answers = model.probabilities(torch.from_numpy(patches)).numpy()
     views = []
     for size, grid, answer in zip(sizes_mm, grids, answers, strict=True):

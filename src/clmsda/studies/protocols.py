@@ -185,7 +185,7 @@ def _slices(target: Target, model: Model, size_mm: float) -> Iterator[View]:
             center = grid.to_lps((k, row, column))
             patch = view_grid(config, center, config.ratio(size_mm), directions=target.directions)
             plane = target.image.crop((k, 0, 0), (k + 1, *grid.shape[1:]))
-            patches.append(cut(plane, patch, config, center))
+            patches.append(cut(plane, patch, config))
             grids.append(patch)
         answers = model.probabilities(torch.from_numpy(np.stack(patches))).numpy()
         for patch, answer in zip(grids, answers, strict=True):

@@ -35,6 +35,22 @@ class ConfigError(InputError):
 
 
 @dataclass(frozen=True)
+class CohortShare:
+    """A cohort of real tumors among the phantoms.
+
+    folder: of the cohort (`clmsda cohort import`). share: of an epoch's samples that come from it.
+    patients: a table (CSV) with the columns patient and part; those of the part `train` are trained on,
+        those of `validation` validated on, and nobody else is read.
+    """
+
+    __pydantic_config__: ClassVar = FORBID
+
+    folder: str
+    share: Annotated[float, Field(gt=0, le=1)]
+    patients: str
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Where training samples come from.
 
@@ -45,6 +61,7 @@ class DataConfig:
         phantoms' tumors is set into. Validation sees phantoms alone.
     cavity_share: of the larger solid tumors of training phantoms, how many have a cavity; None for as many as
         validation always sees (`phantoms.CAVITIES`).
+    cohorts: real tumors that take the place of so many phantoms, each cohort with its share.
     samples_per_slice: augmented samples of each tumor slice per epoch of a cohort (the paper: five).
     validation_fraction: share of a cohort's patients held out, stratified by size group.
     split, fold: a split file (`clmsda cohort split`) and which of its folds, counted from 0, decide instead
@@ -60,11 +77,39 @@ class DataConfig:
     backgrounds: str | None = None
     background_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     cavity_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    cohorts: tuple[CohortShare, ...] = ()
     samples_per_slice: Annotated[int, Field(gt=0)] = 5
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     split: str | None = None
     fold: Annotated[int, Field(ge=0)] | None = None
     workers: Annotated[int, Field(ge=0)] = 1
+
+
+@dataclass(frozen=True)
+class PromptingConfig:
+    """How often training draws a line or a box, instead of a click, and how many of the clicks are near the edge."""
+
+    __pydantic_config__: ClassVar = FORBID
+
+    lines: Annotated[float, Field(ge=0, le=1)] = 0.0
+    boxes: Annotated[float, Field(ge=0, le=1)] = 0.0
+    edge: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+@dataclass(frozen=True)
+class AgainConfig:
+    """The second look, which sees what the first one found.
+
+    fine: share of the second looks that are fine: the tumor spans `span` of the mean tumor's voxels (a
+        factor drawn between both), anywhere on it. The others look at the size-invariant view again.
+    corrections: up to so many clicks into the first look's errors; half of the fine looks have none.
+    """
+
+    __pydantic_config__: ClassVar = FORBID
+
+    fine: Annotated[float, Field(ge=0, le=1)] = 0.75
+    span: Annotated[tuple[Positive, Positive], AfterValidator(_rising)] = (2.0, 2.8)
+    corrections: Annotated[int, Field(ge=0)] = 3
 
 
 @dataclass(frozen=True)
@@ -80,6 +125,7 @@ class ViewConfig:
         edge) from the tumor's center, at most; 0 is the paper's true center.
     recentered: share of pairs whose views are centered at the tumor instead, off by about a tenth of
         its size, while the prompt stays where the click was: what self-sizing does when it looks again.
+    prompting: which prompts are drawn. again: a second look at every pair; None for none.
     augmentation: one draw for both views of a pair.
     """
 
@@ -89,6 +135,8 @@ class ViewConfig:
     assumed_mm: Annotated[tuple[Positive, Positive], AfterValidator(_rising)] = (6.0, 150.0)
     click_radius: Annotated[float, Field(ge=0, le=1)] = 0.0
     recentered: Annotated[float, Field(ge=0, le=1)] = 0.0
+    prompting: PromptingConfig = field(default_factory=PromptingConfig)
+    again: AgainConfig | None = None
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
 
@@ -111,9 +159,10 @@ class OptimizationConfig:
     """Adam with the learning rate multiplied by `decay` after every epoch (paper section 2.4).
 
     batch_size: samples (pairs) per step over all ranks. patience: epochs without a better validation
-    F1 before stopping. start: a model file of the same network whose weights to begin with, instead of
-    random ones. precision: "auto" is bfloat16 autocast on CUDA and float32 elsewhere; "bfloat16" pays on
-    CPUs that have instructions for it (AVX512-BF16, AMX), and is many times slower on all others.
+    F1 before stopping. start: a model (a file, or the name of a shipped one) whose weights to begin with,
+    instead of random ones; further input channels begin at zero. precision: "auto" is bfloat16 autocast
+    on CUDA and float32 elsewhere; "bfloat16" pays on CPUs that have instructions for it (AVX512-BF16,
+    AMX), and is many times slower on all others.
     """
 
     __pydantic_config__: ClassVar = FORBID
@@ -224,6 +273,12 @@ def _contradictions(config: TrainingConfig) -> Iterator[str]:
         yield "data.split divides a cohort, but data.source is phantoms"
     if config.data.source != PHANTOMS and config.data.backgrounds is not None:
         yield "data.backgrounds are for phantoms, but data.source is a cohort"
+    if config.data.source != PHANTOMS and config.data.cohorts:
+        yield "data.cohorts stand among phantoms, but data.source is a cohort"
+    if sum(cohort.share for cohort in config.data.cohorts) > 1:
+        yield "data.cohorts: shares add up to more than 1"
+    if config.views.again is not None and not (config.patches.corrections and dims == 3 and config.loss.pairs):
+        yield "views.again needs patches.corrections, patches of three dimensions, and loss.pairs"
     if config.data.fold is not None and config.data.split is None:
         yield "data.fold counts the folds of data.split, which is not given"
 

@@ -26,7 +26,8 @@ from clmsda.training.checkpoint import CheckpointError, Progress
 from clmsda.training.config import ConfigError, TrainingConfig
 from clmsda.training.ranks import Ranks, join
 from clmsda.training.report import Report
-from clmsda.training.samples import Pair, Samples, open_samples
+from clmsda.training.samples import Again, Pair, Samples, open_samples
+from clmsda.training.second_look import look_again
 
 if TYPE_CHECKING:
     import rich.progress
@@ -105,7 +106,7 @@ class _Run:
         network = networks.build(config.network)
         resumed = (out / CHECKPOINT).is_file()
         if config.optimization.start and not resumed:
-            network.load_state_dict(_start(config.optimization.start, config).state_dict())
+            _start(network, config.optimization.start, config)
         network = network.to(ranks.device)
         optimizer = torch.optim.Adam(network.parameters(), lr=config.optimization.learning_rate)
         progress = Progress()
@@ -169,9 +170,16 @@ class _Run:
     def backward(self, batch: Pair, weight: float, *, half: bool) -> dict[str, torch.Tensor]:
         """Gradients of the loss of a batch; returns its parts."""
         self.optimizer.zero_grad(set_to_none=True)
-        parts = self.loss(batch, half)
-        (weight * parts["total"]).backward()
-        return parts
+        if not len(batch.again.image) or not self.config.loss.pairs:
+            parts, _ = self.loss(batch, half)
+            (weight * parts["total"]).backward()
+            return parts
+        with self.ranks.unsynced(self.parallel):
+            parts, found = self.loss(batch, half)
+            (weight * parts["total"]).backward()
+        again = self.second_loss(batch.again, found.detach().sigmoid(), half)
+        (weight * again).backward()
+        return parts | {"total": parts["total"].detach() + again, "again": again}
 
     def finite(self) -> bool:
         """Whether every gradient is. Ranks agree, since each has the mean over all."""
@@ -185,21 +193,31 @@ class _Run:
         precision = self.config.optimization.precision
         return precision == "bfloat16" or (precision == "auto" and self.ranks.device.type == "cuda")
 
-    def loss(self, batch: Pair, half: bool) -> dict[str, torch.Tensor]:
-        """Design section 2.3: supervised on both views, consistent between them; or one view alone."""
+    def loss(self, batch: Pair, half: bool) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Design section 2.3: supervised on both views, consistent between them; or one view alone.
+
+        Also returns the last view's logits.
+        """
         settings = self.config.loss
-        if not settings.pairs:
-            with self.autocast(half):
-                logits = self.parallel(self.views(batch))
-            return {"total": losses.supervised(logits.float(), batch.variant_mask)}
         with self.autocast(half):
             logits = self.parallel(self.views(batch))
+        if not settings.pairs:
+            return {"total": losses.supervised(logits, batch.variant_mask, batch.variant_known)}, logits
         variant, invariant = logits.float().chunk(2)
         parts = losses.total(
             variant, invariant, batch.variant_mask, batch.invariant_mask, batch.ratio,
+            known_v=batch.variant_known, known_i=batch.invariant_known,
             distance=settings.consistency, weight=settings.weight,
         )  # fmt: skip
-        return parts._asdict()
+        return parts._asdict(), invariant
+
+    def second_loss(self, again: Again, found: torch.Tensor, half: bool) -> torch.Tensor:
+        """Supervised on the second look, which sees what the first one found and the corrections to it."""
+        patches = self.config.patches
+        images = look_again(again, found, len(patches.windows_hu), patches.marks)
+        with self.autocast(half):
+            logits = self.parallel(images)
+        return losses.supervised(logits, again.mask, again.known)
 
     def views(self, batch: Pair) -> torch.Tensor:
         """What one forward pass of training takes: both views, one after the other, or the size-variant one."""
@@ -243,7 +261,8 @@ class _Run:
         batches = self.batches(samples)[: -(-NORM_SAMPLES // self.config.optimization.batch_size)]
         for batch in _load(samples, self.progress.epoch, batches, self.config.data.workers, self.ranks.device):
             with self.autocast(self.half):
-                self.network(self.views(batch))
+                invariant = self.network(self.views(batch)).chunk(2)[-1]
+                self.second_answer(batch.again, invariant)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
@@ -251,22 +270,36 @@ class _Run:
     def validate(self, samples: Samples) -> dict[str, float]:
         """Mean F1 over the validation samples, for both views, whichever the network is trained on.
 
-        `f1` decides: the size-invariant view's for pairs, else the size-variant view's.
+        `f1` decides: the size-invariant view's for pairs (and the second look's, their mean), else the size-variant
+        view's.
         """
         self.network.eval()
         numbers = self.ranks.share(list(range(len(samples))))
         size = self.config.optimization.batch_size
         shares = [numbers[i : i + size] for i in range(0, len(numbers), size)]
-        sums = np.zeros(3)
+        sums = np.zeros(4)
         for batch in _load(samples, 0, shares, self.config.data.workers, self.ranks.device):
             with self.autocast(self.half):
                 variant, invariant = self.network(batch.variant), self.network(batch.invariant)
-            scores = _f1(variant, batch.variant_mask), _f1(invariant, batch.invariant_mask)
-            sums += [float(scores[0].sum()), float(scores[1].sum()), len(batch.ratio)]
-        total_variant, total_invariant, count = self.ranks.sum(sums.tolist())
-        variant_f1, invariant_f1 = total_variant / count, total_invariant / count
-        chosen = invariant_f1 if self.config.loss.pairs else variant_f1
-        return {"f1": chosen, "f1_variant": variant_f1, "f1_invariant": invariant_f1}
+                again = self.second_answer(batch.again, invariant)
+            scores = [
+                _f1(variant, batch.variant_mask, batch.variant_known),
+                _f1(invariant, batch.invariant_mask, batch.invariant_known),
+                _f1(again, batch.again.mask, batch.again.known) if again is not None else torch.zeros(1),
+            ]
+            sums += [*(float(score.sum()) for score in scores), len(batch.ratio)]
+        *totals, count = self.ranks.sum(sums.tolist())
+        names = ["f1_variant", "f1_invariant", *(["f1_again"] if self.config.views.again else [])]
+        found = {name: total / count for name, total in zip(names, totals, strict=False)}
+        looks = [name for name in names if name != "f1_variant"] if self.config.loss.pairs else ["f1_variant"]
+        return {"f1": float(np.mean([found[name] for name in looks])), **found}
+
+    def second_answer(self, again: Again, invariant: torch.Tensor) -> torch.Tensor | None:
+        """Logits of the second look; None where the run has none."""
+        if not len(again.image):
+            return None
+        patches = self.config.patches
+        return self.network(look_again(again, invariant.float().sigmoid(), len(patches.windows_hu), patches.marks))
 
     def save(self) -> None:
         """Write the checkpoint, with the mean of the ranks' sums, from which each of them goes on."""
@@ -280,10 +313,11 @@ class _Run:
     def save_model(self) -> None:
         """Write the network as it is now as the run's model."""
         backgrounds = self.config.data.backgrounds
+        cohorts = {Path(one.folder).name: one.share for one in self.config.data.cohorts}
         provenance = {
             "name": self.config.name, "data": self.config.data.source,
             "backgrounds": sorted(path.stem for path in Path(backgrounds).glob("*.json")) if backgrounds else [],
-            "epoch": self.progress.epoch,
+            "cohorts": cohorts, "epoch": self.progress.epoch,
             "validation_f1": round(self.progress.best_f1, 4), "training_seconds": round(self.progress.seconds),
         }  # fmt: skip
         config = models.ModelConfig(
@@ -296,19 +330,30 @@ class _Run:
         return self.ranks.sum([float(wanted)])[0] > 0
 
 
-def _start(name: str, config: TrainingConfig) -> nn.Module:
-    """The network that a run begins with. Raises ConfigError where it is not of the run's architecture."""
+def _start(network: nn.Module, name: str, config: TrainingConfig) -> None:
+    """Give a run's network the weights of a model; what a further input channel adds begins at zero.
+
+    Raises ConfigError where the model is not of the run's architecture.
+    """
     model = models.load(name, device="cpu")
-    if model.config.network != config.network:
-        raise ConfigError(
-            f"optimization.start: {model.name} is a {model.config.network}, the run's is {config.network}"
-        )
-    return model.network
+    here, there = config.network, model.config.network
+    alike = replace(there, in_channels=here.in_channels, attention_tokens=here.attention_tokens)
+    if alike != here or there.in_channels > here.in_channels:
+        raise ConfigError(f"optimization.start: {model.name} is a {there}, the run's is {here}")
+    weights = model.network.state_dict()
+    with torch.no_grad():
+        for key, tensor in network.state_dict().items():
+            old = weights[key]
+            if old.shape != tensor.shape:  # the first convolution: channels that it did not have come last
+                tensor.zero_()[:, : old.shape[1]] = old
+            else:
+                tensor.copy_(old)
 
 
-def _f1(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """(N,) F1 of each sample at probability 0.5; 1 where there is nothing to find and nothing found."""
-    found, true = logits.flatten(1) > 0, target.flatten(1) > 0.5
+def _f1(logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """(N,) F1 of each sample at probability 0.5, of what is known; 1 where nothing is to be found, and nothing is."""
+    seen = known.flatten(1)
+    found, true = (logits.flatten(1) > 0) & seen, (target.flatten(1) > 0.5) & seen
     both, either = (found & true).sum(1), found.sum(1) + true.sum(1)
     return torch.where(either > 0, 2 * both / either.clamp(min=1), torch.ones_like(both, dtype=torch.float32))
 
@@ -332,4 +377,11 @@ def _load(samples: Samples, epoch: int, shares: list[list[int]], workers: int, d
     dataset: Any = _Epoch(samples, epoch)
     loader: DataLoader[Pair] = DataLoader(dataset, batch_sampler=shares, num_workers=workers)
     for batch in loader:
-        yield Pair(*(tensor.to(device, non_blocking=True) for tensor in batch))
+        yield _on(batch, device)
+
+
+def _on(batch: Any, device: torch.device) -> Any:
+    """A named tuple of tensors, or of such tuples, on a device."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    return type(batch)(*(_on(part, device) for part in batch))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -57,6 +57,10 @@ class Ranks:
         values: list[object] = [None] * self.count
         dist.all_gather_object(values, value)
         return all(other == value for other in values)
+
+    def unsynced(self, parallel: nn.Module) -> AbstractContextManager[None]:
+        """Within it, gradients stay on their rank: those of a later backward pass are added before they travel."""
+        return parallel.no_sync() if isinstance(parallel, DistributedDataParallel) else nullcontext()
 
     def from_leader(self, value: T) -> T:
         """The leader's value, on every rank: the others wait for it, for days if need be."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -12,24 +12,59 @@ import torch
 from numpy.typing import NDArray
 
 from clmsda import phantoms
-from clmsda.cohorts import Case, Cohort, Split, check_split, hold_out
-from clmsda.geometry import Grid, Volume
-from clmsda.patches import AXIAL, NO_AUGMENTATION, PatchConfig, channels, cut, cut_mask, directions_of, view_grid
-from clmsda.training.config import PHANTOMS, ConfigError, DataConfig, TrainingConfig, ViewConfig
+from clmsda.cohorts import Case, Cohort, Split, check_split, hold_out, of_patients
+from clmsda.geometry import Grid, Volume, resample
+from clmsda.marks import Marks
+from clmsda.patches import (
+    AXIAL,
+    NO_AUGMENTATION,
+    PatchConfig,
+    channels,
+    cut_mask,
+    directions_of,
+    known,
+    view_grid,
+)
+from clmsda.training import prompting
+from clmsda.training.config import PHANTOMS, AgainConfig, ConfigError, DataConfig, TrainingConfig, ViewConfig
 
 VALIDATION_SEED = 1_000_000_007
 """Phantoms of the validation set are numbered from here: training never reaches them."""
 
 
+class Again(NamedTuple):
+    """The second look at a tumor, but for what the first one finds; see `clmsda.training.second_look`.
+
+    image, mask, known: as a view's. from_first: (3, 4), from this grid to the size-invariant view's, both in
+    the -1..1 of `affine_grid`. clicks: how many corrections. seed: of what is drawn for them.
+    """
+
+    image: torch.Tensor
+    mask: torch.Tensor
+    known: torch.Tensor
+    from_first: torch.Tensor
+    clicks: torch.Tensor
+    seed: torch.Tensor
+
+
 class Pair(NamedTuple):
-    """Both views of one sample; all float32. ratio maps the variant view onto the invariant one."""
+    """Both views of one sample; float32. ratio maps the variant view onto the invariant one.
+
+    known: bool, where a view shows the scan and the mask is known. again: empty tensors without a second look.
+    """
 
     variant: torch.Tensor  # (channels, *shape) in 0..1
     variant_mask: torch.Tensor  # (1, *shape) in 0..1
+    variant_known: torch.Tensor  # (1, *shape) bool
     invariant: torch.Tensor
     invariant_mask: torch.Tensor
+    invariant_known: torch.Tensor
     ratio: torch.Tensor  # ()
     size_mm: torch.Tensor  # (), the tumor's true size
+    again: Again
+
+
+NO_AGAIN = Again(*[torch.empty(0)] * 6)
 
 
 class Samples(Protocol):
@@ -55,9 +90,14 @@ def open_samples(config: TrainingConfig) -> tuple[Samples, Samples, TrainingConf
         backgrounds = phantoms.read_backgrounds(data.backgrounds) if data.backgrounds else []
         cavities = phantoms.CAVITIES if data.cavity_share is None else data.cavity_share
         scene = partial(scene_of, backgrounds=backgrounds, share=data.background_share, cavities=cavities)
+        seed = config.seed * 10_000_019
+        fresh = PhantomSamples(config.patches, views, seed, data.samples_per_epoch, scene=scene)
+        held = PhantomSamples(config.patches, still, VALIDATION_SEED, data.validation_samples, fresh=False)
+        if not data.cohorts:
+            return fresh, held, config
         return (
-            PhantomSamples(config.patches, views, config.seed * 10_000_019, data.samples_per_epoch, scene=scene),
-            PhantomSamples(config.patches, still, VALIDATION_SEED, data.validation_samples, fresh=False),
+            Mixed(fresh, _real(config, views, "train"), [one.share for one in data.cohorts], config.seed),
+            Mixed(held, _real(config, still, "validation"), [one.share for one in data.cohorts]),
             config,
         )
     cohort = Cohort.open(data.source)
@@ -70,6 +110,14 @@ def open_samples(config: TrainingConfig) -> tuple[Samples, Samples, TrainingConf
         CohortSamples(validation, patches, still, config.seed, 1),
         replace(config, patches=patches),
     )
+
+
+def _real(config: TrainingConfig, views: ViewConfig, part: str) -> list[CohortSamples]:
+    """The samples of each of `data.cohorts`, of the patients of one part."""
+    return [
+        CohortSamples(of_patients(Cohort.open(one.folder), one.patients, part), config.patches, views, config.seed, 1)
+        for one in config.data.cohorts
+    ]
 
 
 def scene_of(seed: int, backgrounds: list[phantoms.Background], share: float, cavities: float) -> phantoms.Scene:
@@ -92,6 +140,38 @@ def _parts(cohort: Cohort, data: DataConfig, seed: int) -> tuple[Cohort, Cohort]
         raise ConfigError(f"data.fold: expected 0 to {count - 1}, as {data.split} has {count} folds; found {data.fold}")
     fold = split.folds[data.fold or 0]
     return cohort.subset(set(fold.training)), cohort.subset(set(fold.validation))
+
+
+class Mixed:
+    """Real tumors among phantoms: the first numbers are cohorts', each with its share, the others phantoms'.
+
+    seed: draws the order in which an epoch goes on through a cohort; None for every epoch the same, spread evenly.
+    """
+
+    def __init__(
+        self, base: PhantomSamples, cohorts: Sequence[CohortSamples], shares: Sequence[float], seed: int | None = None
+    ) -> None:
+        self.base, self.cohorts, self.seed = base, cohorts, seed
+        self.counts = [round(share * len(base)) for share in shares]
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def pair(self, epoch: int, number: int) -> Pair:
+        first = 0
+        for cohort, count in zip(self.cohorts, self.counts, strict=True):
+            if number < first + count:
+                return cohort.pair(*self._visit(len(cohort), count, epoch, number - first))
+            first += count
+        return self.base.pair(epoch, number)
+
+    def _visit(self, length: int, count: int, epoch: int, place: int) -> tuple[int, int]:
+        """Which pass through a cohort of this length it is, and at which of its samples."""
+        if self.seed is None:
+            return 0, place * length // max(count, length)
+        visit = epoch * count + place
+        order = np.random.default_rng([self.seed, length, visit // length]).permutation(length)
+        return visit // length, int(order[visit % length])
 
 
 class PhantomSamples:
@@ -121,23 +201,23 @@ class PhantomSamples:
         phantom = self.scene(seed)
         rng = np.random.default_rng([seed, 1])
         center, size = phantom.tumor_extent()
-        click = _click(phantom, center, size, self.views.click_radius, rng)
-        if self.patches.spatial_dims == 2 and self.views.click_radius == 0:
-            click = click + np.array([0, 0, _slice_offset(phantom, center, size, rng)])
-        augmentation = self.views.augmentation.draw(rng, self.patches.spatial_dims)
-        sizes = view_sizes(self.patches, self.views, size, rng)
+        step = size / 20  # reaches as far again in height as the tumor is wide
+        coarse = Grid.axial((41, 25, 25), (step, step, step), center_mm=center)
+        mask = Volume(phantom.tumor_mask(coarse), coarse) if self.views.click_radius or self.views.again else None
+        click, marks = _prompt(mask, center, self.views, rng)
         middle = view_center(self.views, click, center, size, rng)
-        if self.patches.spatial_dims == 2:
-            middle = np.array([*middle[:2], click[2]])  # a 2-D view shows the click's slice
+        if self.patches.spatial_dims == 2:  # a 2-D view shows the click's slice
+            if self.views.click_radius == 0:
+                click = click + np.array([0, 0, _slice_offset(phantom, center, size, rng)])
+                marks = Marks(inside=(_point(click),))
+            middle = np.array([*middle[:2], click[2]])
 
-        def view(assumed_mm: float) -> tuple[torch.Tensor, torch.Tensor]:
-            ratio = self.patches.ratio(assumed_mm)
-            grid = view_grid(self.patches, middle, ratio, augmentation=augmentation)
+        def show(grid: Grid) -> tuple[NDArray, torch.Tensor, torch.Tensor]:
             hu, share = phantoms.show(phantom, grid)
-            image = channels(hu.numpy(), grid, self.patches, click)
-            return torch.from_numpy(image), share.reshape(1, *self.patches.shape)
+            share = share.reshape(1, *self.patches.shape)
+            return hu.numpy(), share, torch.ones_like(share, dtype=torch.bool)
 
-        return _pair(view, sizes, size)
+        return _pair(Subject(size, middle, marks, AXIAL, mask, show), self.patches, self.views, rng)
 
 
 class CohortSamples:
@@ -159,25 +239,97 @@ class CohortSamples:
         case, k = self.entries[number]
         rng = np.random.default_rng([self.seed, epoch, number])
         image, mask = self.cohort.slab(case)
-        click = center = np.array(case.center_mm)
+        center = np.array(case.center_mm)
+        click, marks = _prompt(mask, center, self.views, rng)
         if self.views.click_radius:
-            click = _click_in_mask(mask, center, self.views.click_radius, rng)
             center = view_center(self.views, click, center, case.size_mm, rng)
         if self.patches.spatial_dims == 2:
             click, center = (_into_slice(image, point, k) for point in (click, center))
+            marks = Marks(inside=(_point(click),))
             low, high = (k, 0, 0), (k + 1, *image.grid.shape[1:])
             image, mask = image.crop(low, high), mask.crop(low, high)
-        augmentation = self.views.augmentation.draw(rng, self.patches.spatial_dims)
-        sizes = view_sizes(self.patches, self.views, case.size_mm, rng)
         directions = directions_of(image.grid) if self.patches.spatial_dims == 2 else AXIAL
 
-        def view(assumed_mm: float) -> tuple[torch.Tensor, torch.Tensor]:
-            ratio = self.patches.ratio(assumed_mm)
-            grid = view_grid(self.patches, center, ratio, directions=directions, augmentation=augmentation)
-            patch = cut(image, grid, self.patches, click)
-            return torch.from_numpy(patch), torch.from_numpy(cut_mask(mask, grid, self.patches))
+        def show(grid: Grid) -> tuple[NDArray, torch.Tensor, torch.Tensor]:
+            hu = resample(image, grid, fill=None).voxels
+            share, seen = cut_mask(mask, grid, self.patches), known(image, grid, self.patches)
+            return hu, torch.from_numpy(share), torch.from_numpy(seen)
 
-        return _pair(view, sizes, case.size_mm)
+        return _pair(Subject(case.size_mm, center, marks, directions, mask, show), self.patches, self.views, rng)
+
+
+class Subject(NamedTuple):
+    """One tumor, ready to be shown.
+
+    size_mm: true size. middle: where the views are centered. marks: the prompt. mask: the tumor, for a second look.
+    show: HU, share of tumor, and where both are known, on a grid.
+    """
+
+    size_mm: float
+    middle: NDArray[np.float64]
+    marks: Marks
+    directions: NDArray[np.float64]
+    mask: Volume | None
+    show: Callable[[Grid], tuple[NDArray, torch.Tensor, torch.Tensor]]
+
+    def view(
+        self, grid: Grid, patches: PatchConfig, noise_hu: float, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The network's input on a grid, the share of tumor, and where it is known."""
+        hu, share, seen = self.show(grid)
+        if noise_hu:
+            hu = hu + rng.normal(0, noise_hu, hu.shape).astype(np.float32)
+        return torch.from_numpy(channels(hu, grid, patches, self.marks)), share, seen
+
+
+def _pair(subject: Subject, patches: PatchConfig, views: ViewConfig, rng: np.random.Generator) -> Pair:
+    augmentation = views.augmentation.draw(rng, patches.spatial_dims)
+    variant_mm, invariant_mm = view_sizes(patches, views, subject.size_mm, rng)
+
+    def grid_of(assumed_mm: float, middle: NDArray) -> Grid:
+        ratio = patches.ratio(assumed_mm)
+        return view_grid(patches, middle, ratio, directions=subject.directions, augmentation=augmentation)
+
+    noise = augmentation.noise_hu
+    first = grid_of(invariant_mm, subject.middle)
+    variant = subject.view(grid_of(variant_mm, subject.middle), patches, noise, rng)
+    invariant = subject.view(first, patches, noise, rng)
+    again = NO_AGAIN
+    if views.again is not None:
+        grid, clicks = _second_grid(subject, views, views.again, first, grid_of, rng)
+        seen = subject.view(grid, patches, noise, rng)
+        seed = torch.tensor(int(rng.integers(2**62)))
+        again = Again(*seen, torch.from_numpy(_from_first(grid, first)), torch.tensor(clicks), seed)
+    ratio, size = (torch.tensor(x, dtype=torch.float32) for x in (variant_mm / invariant_mm, subject.size_mm))
+    return Pair(*variant, *invariant, ratio, size, again)
+
+
+def _second_grid(
+    subject: Subject,
+    views: ViewConfig,
+    again: AgainConfig,
+    first: Grid,
+    grid_of: Callable[[float, NDArray], Grid],
+    rng: np.random.Generator,
+) -> tuple[Grid, int]:
+    """Where the second look goes, and after how many corrections."""
+    if rng.random() >= again.fine:
+        return first, int(rng.integers(1, again.corrections + 1)) if again.corrections else 0
+    middle = subject.middle
+    if subject.mask is not None and len(voxels := np.argwhere(subject.mask.voxels)):
+        middle = subject.mask.grid.to_lps(voxels[rng.integers(len(voxels))])
+    clicks = int(rng.integers(0, again.corrections + 1)) if rng.random() < 0.5 else 0
+    return grid_of(subject.size_mm / rng.uniform(*again.span), middle), clicks
+
+
+def _from_first(grid: Grid, first: Grid) -> NDArray[np.float32]:
+    """(3, 4): where in `first` a position of `grid` lies, both in -1..1 along (column, row, slice)."""
+    to_index = np.linalg.inv(first.affine) @ grid.affine
+    steps, offset = to_index[:3, :3], to_index[:3, 3]
+    half, half_first = (np.array(grid.shape) - 1) / 2, (np.array(first.shape) - 1) / 2
+    matrix = steps * half / half_first[:, None]
+    shift = (steps @ half + offset - half_first) / half_first
+    return np.column_stack([matrix[::-1, ::-1], shift[::-1]]).astype(np.float32)
 
 
 def view_sizes(
@@ -197,24 +349,18 @@ def view_center(
     return center + rng.normal(0, 0.1, 3) * size_mm if rng.random() < views.recentered else click
 
 
-def _pair(
-    view: Callable[[float], tuple[torch.Tensor, torch.Tensor]], sizes: tuple[float, float], size_mm: float
-) -> Pair:
-    variant, variant_mask = view(sizes[0])
-    invariant, invariant_mask = view(sizes[1])
-    ratio = torch.tensor(sizes[0] / sizes[1], dtype=torch.float32)
-    return Pair(variant, variant_mask, invariant, invariant_mask, ratio, torch.tensor(size_mm, dtype=torch.float32))
+def _prompt(
+    mask: Volume | None, center: NDArray, views: ViewConfig, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], Marks]:
+    """The point that is prompted and its marks: the true center, or as people prompt."""
+    if not views.click_radius or mask is None:
+        return center, Marks(inside=(_point(center),))
+    return prompting.draw(mask, center, views.click_radius, views.prompting, rng)
 
 
-def _click(
-    phantom: phantoms.Scene, center: NDArray, size_mm: float, radius: float, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """A point of the tumor, up to `radius` of the way from its center towards its edge."""
-    if radius == 0:
-        return center
-    step = size_mm / 12
-    inside = phantom.tumor_mask(Grid.axial((17, 17, 17), (step, step, step), center_mm=center))
-    return _toward(np.argwhere(inside) * step - 8 * step, center, radius, rng)
+def _point(position: NDArray) -> tuple[float, float, float]:
+    x, y, z = (float(value) for value in position)
+    return x, y, z
 
 
 def _slice_offset(phantom: phantoms.Scene, center: NDArray, size_mm: float, rng: np.random.Generator) -> float:
@@ -222,18 +368,6 @@ def _slice_offset(phantom: phantoms.Scene, center: NDArray, size_mm: float, rng:
     step = size_mm / 24
     inside = phantom.tumor_mask(Grid.axial((49, 25, 25), (step, step, step), center_mm=center)).any(axis=(1, 2))
     return float((rng.choice(np.flatnonzero(inside)) - 24) * step) if inside.any() else 0.0
-
-
-def _click_in_mask(mask: Volume, center: NDArray, radius: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    points = mask.grid.to_lps(np.argwhere(mask.voxels)) - center
-    return _toward(points[:, ::-1], center, radius, rng)
-
-
-def _toward(offsets: NDArray, center: NDArray, radius: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """`center` plus a random share, up to `radius`, of one of the (n, 3) offsets (slice, row, column) in mm."""
-    if not len(offsets):
-        return center
-    return center + radius * rng.uniform() * offsets[rng.integers(len(offsets))][::-1]
 
 
 def _into_slice(image: Volume, point_mm: NDArray, k: int) -> NDArray[np.float64]:
