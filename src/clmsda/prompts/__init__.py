@@ -1,0 +1,28 @@
+"""Prompts: where a person says that a tumor is.
+
+`kinds` are they, `parsing` reads them from text, `placement` says whether a tumor can be there, and `request` gathers
+what is said about one lesion.
+"""
+
+from clmsda.prompts.kinds import Box, Correction, Inside, Outside, Point, Prompt, PromptError, RecistLine
+from clmsda.prompts.parsing import parse, parse_correction
+from clmsda.prompts.placement import check_in_image, check_inside
+from clmsda.prompts.request import Request, check, requests
+
+__all__ = [
+    "Box",
+    "Correction",
+    "Inside",
+    "Outside",
+    "Point",
+    "Prompt",
+    "PromptError",
+    "RecistLine",
+    "Request",
+    "check",
+    "check_in_image",
+    "check_inside",
+    "parse",
+    "parse_correction",
+    "requests",
+]
