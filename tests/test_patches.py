@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clmsda.geometry import Grid, Volume, place, resample
+from clmsda.marks import Marks
 from clmsda.metrics import f1
 from clmsda.patches import (
     AXIAL,
@@ -150,7 +151,7 @@ def test_the_prompt_is_marked_where_it_is() -> None:
     config = PatchConfig((20, 24, 28), 2.0, 40.0, mark_prompt=True)
     grid = view_grid(config, (10, 20, 30), 1.3)
     prompt = grid.to_lps((4, 15, 9))
-    mark = cut(smooth(Grid.axial((9, 9, 9), (9, 9, 9))), grid, config, prompt)[1]
+    mark = cut(smooth(Grid.axial((9, 9, 9), (9, 9, 9))), grid, config, Marks(inside=(tuple(prompt),)))[1]
     assert np.unravel_index(mark.argmax(), mark.shape) == (4, 15, 9) and mark.max() == 1
     assert mark[4, 15, 11] == pytest.approx(np.exp(-0.5))  # one deviation is two voxels
     center = cut(smooth(Grid.axial((9, 9, 9), (9, 9, 9))), grid, config)[1]  # without a prompt: the middle

@@ -17,9 +17,10 @@ from clmsda.models import Model
 from clmsda.patches import AXIAL
 from clmsda.prompts import Box, Point, PromptError, RecistLine
 from clmsda.segmentation import Lesion, segment
-from clmsda.segmentation.prompted import _as_told, _where_any_sees, fill_slices
-from clmsda.segmentation.sizing import Sized
-from clmsda.segmentation.views import look
+from clmsda.segmentation.prompted import fill_slices
+from clmsda.segmentation.sizing import Sized, as_told
+from clmsda.segmentation.views import FUSED, look
+from clmsda.segmentation.whole import where_any_sees
 
 
 def score(lesion: Lesion, *balls: Ball) -> float:
@@ -54,12 +55,12 @@ def test_memory_does_not_grow_with_the_patch_but_with_the_tumor() -> None:
     ball = ((0.0, 0.0, 0.0), 20.0)
     volume = lung(ball, spacing_mm=(0.6, 0.6, 0.6), shape=(150, 150, 150))
     views = look(volume, model(), np.zeros(3), np.zeros(3), [16.0, 20.0, 25.0], AXIAL)
-    part = _where_any_sees(views, volume.grid)
+    part = where_any_sees(views, volume.grid, FUSED)
     assert min(part.shape) >= 30 and max(part.shape) <= 56  # of the 150 voxels that the patches reach
     inside = distance(volume.grid, ball) <= 0
     assert part.contains(volume.grid.to_lps(np.argwhere(inside))).all()
     nothing = look(volume, model(network=Blind()), np.zeros(3), np.zeros(3), [20.0], AXIAL)
-    assert _where_any_sees(nothing, volume.grid).shape == (1, 1, 1)
+    assert where_any_sees(nothing, volume.grid, FUSED).shape == (1, 1, 1)
 
 
 def test_what_a_slice_of_the_mask_encloses_is_filled() -> None:
@@ -145,12 +146,12 @@ def test_a_line_beside_the_true_size_gives_what_a_click_gives() -> None:
 def test_a_line_overrules_self_sizing_that_says_something_else() -> None:
     found = Sized(np.array([1.0, 2.0, 3.0]), 40.0, False)
     for told, kept in [(28.0, True), (58.0, True), (26.0, False), (62.0, False)]:
-        sized = _as_told(found, np.zeros(3), told)
+        sized = as_told(found, np.zeros(3), told)
         assert sized is not None and sized.settled
         assert sized.size_mm == (40.0 if kept else told)
         assert np.array_equal(sized.center_mm, found.center_mm if kept else np.zeros(3))
-    assert _as_told(found, np.zeros(3), None) is found
-    blind = _as_told(None, np.zeros(3), 30.0)
+    assert as_told(found, np.zeros(3), None) is found
+    blind = as_told(None, np.zeros(3), 30.0)
     assert blind is not None and blind.size_mm == 30.0
 
 

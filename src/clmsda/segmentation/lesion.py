@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clmsda.errors import InputError
 from clmsda.geometry import Grid, Volume
 from clmsda.measurements import Measurement
-from clmsda.prompts import Prompt
+from clmsda.prompts import Correction, Prompt
 
 
 class NoLesion(InputError):
@@ -20,7 +20,7 @@ class NoLesion(InputError):
 
 @dataclass(frozen=True, eq=False)
 class Lesion:
-    """One prompted tumor.
+    """One prompted tumor. prompt: None where a mask to start from named it.
 
     mask: bool volume on the CT's grid. measurement: None where nothing was found, and then
     `warnings` says why. confidence: the F1 to expect, from how far the views of different size
@@ -28,18 +28,25 @@ class Lesion:
     """
 
     label: int
-    prompt: Prompt
+    prompt: Prompt | None
     mask: Volume
     measurement: Measurement | None
     confidence: float
     warnings: tuple[str, ...]
+    corrections: tuple[Correction, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         found = self.measurement.to_json() if self.measurement else _NOTHING
         confidence = None if np.isnan(self.confidence) else round(self.confidence, 3)
-        prompt = {"kind": type(self.prompt).__name__} | asdict(self.prompt)
-        notes = {"confidence": confidence, "warnings": list(self.warnings), "prompt": prompt}
-        return {"label": self.label, **found, **notes}
+        notes = {"confidence": confidence, "warnings": list(self.warnings)}
+        said: dict[str, Any] = {"prompt": _said(self.prompt) if self.prompt else None}
+        if self.corrections:
+            said["corrections"] = [_said(one) for one in self.corrections]
+        return {"label": self.label, **found, **notes, **said}
+
+
+def _said(prompt: Prompt | Correction) -> dict[str, Any]:
+    return {"kind": type(prompt).__name__} | asdict(prompt)
 
 
 _NOTHING: dict[str, Any] = {

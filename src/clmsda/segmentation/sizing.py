@@ -8,19 +8,27 @@ measured size is what it assumed, and whose neighbors say the same, is kept and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clmsda.geometry import Volume
+from clmsda.marks import Marks
 from clmsda.models import Model
 from clmsda.segmentation.views import Sighting, agreement, look, sight
 
 SMALLEST_MM, LARGEST_MM = 6.0, 150.0
 CANDIDATES_MM = tuple(np.geomspace(8.0, 128.0, 9))
 ROUNDS = 3
+AIRY = 0.25
+"""More air than this share is no tumor: ground glass and cavities have less, a mask of half a lung has nearly all."""
 SETTLED = 0.1  # a size settles when a round changes it by less than this share
+
+
+BELIEVED = 1.5
+"""A prompt's size is followed where self-sizing is off it by more than this factor; else self-sizing is more exact."""
+UNSETTLED = "the size did not settle: give a RECIST line or a box to be sure"
 
 
 @dataclass(frozen=True)
@@ -32,18 +40,34 @@ class Sized:
     settled: bool
 
 
-def find_size(volume: Volume, model: Model, click_mm: NDArray, directions: NDArray) -> Sized | None:
-    """The size and center of the tumor at a click; None where no assumed size shows a tumor."""
-    views = look(volume, model, click_mm, click_mm, CANDIDATES_MM, directions)
+def find_size(
+    volume: Volume, model: Model, click_mm: NDArray, directions: NDArray, marks: Marks | None = None
+) -> Sized | None:
+    """The size and center of the tumor at a click; None where no assumed size shows a tumor.
+
+    marks: what was said about the lesion; by default the click alone.
+    """
+    views = look(volume, model, click_mm, click_mm, CANDIDATES_MM, directions, marks)
     start = choose([sight(view, click_mm) for view in views])
-    return None if start is None else settle(volume, model, click_mm, start, directions)
+    return None if start is None else settle(volume, model, click_mm, start, directions, marks)
+
+
+def as_told(found: Sized | None, click_mm: NDArray, size_mm: float | None) -> Sized | None:
+    """What self-sizing found, or the prompt's own size and center where it has one that says otherwise."""
+    if size_mm is None:
+        return found
+    told = float(np.clip(size_mm, SMALLEST_MM, LARGEST_MM))
+    if found is not None and 1 / BELIEVED < found.size_mm / told < BELIEVED:
+        return replace(found, settled=True)
+    return Sized(click_mm, told, True)
 
 
 def choose(sightings: Sequence[Sighting | None]) -> Sighting | None:
     """The most self-consistent of neighboring assumed sizes.
 
     The cost of a candidate is how far (in octaves) its measured size is from the assumed one, plus
-    how much it disagrees with its neighbors; a lesion cut off by the patch's border costs one octave.
+    how much it disagrees with its neighbors; a lesion cut off by the patch's border costs one octave,
+    and so does one that is all air: a size must also look like something (see `AIRY`).
     """
     best, lowest = None, np.inf
     for k, sighting in enumerate(sightings):
@@ -52,13 +76,20 @@ def choose(sightings: Sequence[Sighting | None]) -> Sighting | None:
         neighbors = [s for s in (*sightings[max(k - 1, 0) : k], *sightings[k + 1 : k + 2]) if s is not None]
         disagreement = 1 - np.mean([agreement(sighting, other) for other in neighbors]) if neighbors else 1.0
         octaves = abs(np.log2(sighting.measurement.size_mm / sighting.view.assumed_mm))
-        cost = octaves + disagreement + sighting.cut_off
+        cost = octaves + disagreement + sighting.cut_off + max(0.0, sighting.air - AIRY) / (1 - AIRY)
         if cost < lowest:
             best, lowest = sighting, cost
     return best
 
 
-def settle(volume: Volume, model: Model, click_mm: NDArray, start: Sighting, directions: NDArray) -> Sized:
+def settle(
+    volume: Volume,
+    model: Model,
+    click_mm: NDArray,
+    start: Sighting,
+    directions: NDArray,
+    marks: Marks | None = None,
+) -> Sized:
     """Look again at the size and center just measured, until they stop moving (at most three rounds).
 
     A look that shows nothing is not followed: the size and the place that showed the tumor last are kept.
@@ -66,7 +97,7 @@ def settle(volume: Volume, model: Model, click_mm: NDArray, start: Sighting, dir
     sighting, size = start, float(np.clip(start.measurement.size_mm, SMALLEST_MM, LARGEST_MM))
     for _ in range(ROUNDS):
         center = middle(sighting, click_mm, volume)
-        (view,) = look(volume, model, click_mm, center, [size], directions)
+        (view,) = look(volume, model, click_mm, center, [size], directions, marks)
         again = sight(view, click_mm)
         if again is None:
             return Sized(sighting.view.grid.center_mm, sighting.view.assumed_mm, False)

@@ -16,15 +16,23 @@ from clmsda.models import Model
 from clmsda.patches import cut, view_grid
 
 THRESHOLD = 0.5
+FUSED = 0.35
+"""The mean of several views marks tumor from here on: at a border some of them see it and some do not."""
+AERATED_HU = -700.0
+"""Below this a voxel is lung or air."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A network's answer for one patch: probabilities (slices, rows, columns) on the patch's grid."""
+    """A network's answer for one patch: probabilities (slices, rows, columns) on the patch's grid.
+
+    hu: what the patch shows, within the model's first window; None where nobody kept it.
+    """
 
     assumed_mm: float
     grid: Grid
     probabilities: NDArray[np.float32]
+    hu: NDArray[np.float32] | None = None
 
     def lesion(self, click_mm: NDArray) -> Volume | None:
         """The tumor at the click as a bool mask on the patch's grid; None where there is none."""
@@ -41,36 +49,55 @@ def lesion_at(mask: Volume, click_mm: NDArray, size_mm: float) -> Volume | None:
 
 @dataclass(frozen=True, eq=False)
 class Sighting:
-    """What one view saw: the lesion in it, how large, and whether the patch's border cuts it off."""
+    """What one view saw: the lesion in it, how large, whether the patch's border cuts it off, and how much is air."""
 
     view: View
     mask: Volume
     measurement: Measurement
     cut_off: bool
+    air: float = 0.0
 
 
 def look(
-    volume: Volume, model: Model, click_mm: NDArray, center_mm: NDArray, sizes_mm: Sequence[float], directions: NDArray
+    volume: Volume,
+    model: Model,
+    click_mm: NDArray,
+    center_mm: NDArray,
+    sizes_mm: Sequence[float],
+    directions: NDArray,
+    marks: Marks | None = None,
 ) -> list[View]:
     """Predict, in one batch, the patches around `center_mm` that assume these tumor sizes.
 
+    marks: what was said about the lesion; by default the click alone.
     A size-variant view is the one that assumes S_mean; the size-invariant one assumes the true size.
-    A 2-D view shows the one slice in which its center lies, as in training. There is no tumor where
-    there is no scan: beyond it a patch only continues the border, and probabilities are 0.
+    A 2-D view shows the one slice in which its center lies, as in training.
     """
     config, scan = model.config.patches, volume.grid
     if config.spatial_dims == 2:
         k = round(float(scan.to_index(center_mm)[0]))
         volume = volume.crop((k, 0, 0), (k + 1, *scan.shape[1:]))
-    grids = [view_grid(config, center_mm, config.ratio(size), directions=directions) for size in sizes_mm]
     x, y, z = (float(value) for value in click_mm)
-    patches = np.stack([cut(volume, grid, config, Marks(inside=((x, y, z),))) for grid in grids])
-    answers = model.probabilities(torch.from_numpy(patches)).numpy()
+    told = Marks(inside=((x, y, z),)) if marks is None else marks
+    grids = [view_grid(config, center_mm, config.ratio(size), directions=directions) for size in sizes_mm]
+    patches = np.stack([cut(volume, grid, config, told) for grid in grids])
+    return answers(model, patches, grids, sizes_mm, scan)
+
+
+def answers(
+    model: Model, patches: NDArray[np.float32], grids: Sequence[Grid], sizes_mm: Sequence[float], scan: Grid
+) -> list[View]:
+    """The network's answers for patches of one shape, as views.
+
+    There is no tumor where there is no scan: beyond it a patch only continues the border, and probabilities are 0.
+    """
+    low, high = model.config.patches.windows_hu[0]
+    found = model.probabilities(torch.from_numpy(patches)).numpy()
     views = []
-    for size, grid, answer in zip(sizes_mm, grids, answers, strict=True):
+    for size, grid, patch, answer in zip(sizes_mm, grids, patches, found, strict=True):
         probabilities = answer.reshape(grid.shape)
         fill_outside(probabilities, grid, scan, 0.0)
-        views.append(View(float(size), grid, probabilities))
+        views.append(View(float(size), grid, probabilities, low + (high - low) * patch[0].reshape(grid.shape)))
     return views
 
 
@@ -79,7 +106,8 @@ def sight(view: View, click_mm: NDArray) -> Sighting | None:
     mask = view.lesion(click_mm)
     if mask is None:
         return None
-    return Sighting(view, mask, measure(mask), touches_border(mask.voxels))
+    air = 0.0 if view.hu is None else float((view.hu[mask.voxels] < AERATED_HU).mean())
+    return Sighting(view, mask, measure(mask), touches_border(mask.voxels), air)
 
 
 def touches_border(mask: NDArray[np.bool_]) -> bool:

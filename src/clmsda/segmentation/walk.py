@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +10,33 @@ from scipy import ndimage
 
 from clmsda.geometry import Volume, place
 from clmsda.models import Model
-from clmsda.patches import restore
-from clmsda.segmentation.sizing import LARGEST_MM, Sized
-from clmsda.segmentation.views import THRESHOLD, agreement, look, sight
+from clmsda.patches import directions_of, restore
+from clmsda.prompts import Request
+from clmsda.segmentation.answer import Answer
+from clmsda.segmentation.sizing import LARGEST_MM, UNSETTLED, Sized, as_told, find_size
+from clmsda.segmentation.views import FUSED, THRESHOLD, agreement, look, sight
 
 
-def walk(volume: Volume, model: Model, click_mm: NDArray, sized: Sized, directions: NDArray) -> tuple[Volume, float]:
+def walk(volume: Volume, model: Model, request: Request) -> Answer | None:
+    """Where a 2-D model sees the lesion that is asked for; None where it sees nothing at the click, at any size."""
+    click, directions = _on_slice(volume, request.center_mm), directions_of(volume.grid)
+    sized = as_told(find_size(volume, model, click, directions), click, request.size_mm)
+    if sized is None:
+        return None
+    probabilities, agreed = _through(volume, model, click, sized, directions)
+    warnings = () if sized.settled else (UNSETTLED,)
+    return Answer(Volume(probabilities.voxels > FUSED, probabilities.grid), click, sized.size_mm, agreed, warnings)
+
+
+def _on_slice(volume: Volume, center_mm: Sequence[float]) -> NDArray[np.float64]:
+    """A prompt's center, moved into the middle of the slice in which it lies."""
+    k, row, column = volume.grid.to_index(center_mm)
+    return volume.grid.to_lps((np.clip(np.rint(k), 0, volume.grid.shape[0] - 1), row, column))
+
+
+def _through(
+    volume: Volume, model: Model, click_mm: NDArray, sized: Sized, directions: NDArray
+) -> tuple[Volume, float]:
     """Tumor probabilities on the CT's grid (0 beyond the tumor's ends), and the views' mean agreement.
 
     A slice belongs to the tumor while its fused mask overlaps the one before; the walk ends at the

@@ -1,0 +1,222 @@
+"""A 3-D network's way to a tumor: one patch holds it all. Found among sizes, looked at as a whole, then finely.
+
+The fine look is the same network on finer voxels, in a window that follows the tumor; it sees what was found before,
+and the corrections. A model that takes no corrections stops before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from clmsda.geometry import Grid, Volume, box_around, resample
+from clmsda.marks import Marks
+from clmsda.measurements import bounding_box, measure
+from clmsda.models import Model
+from clmsda.patches import AXIAL, cut, restore, view_grid
+from clmsda.prompts import Request
+from clmsda.segmentation.answer import Answer
+from clmsda.segmentation.sizing import LARGEST_MM, SMALLEST_MM, UNSETTLED, Sized, as_told, find_size
+from clmsda.segmentation.views import FUSED, Sighting, View, agreement, answers, lesion_at, look, sight, touches_border
+
+SPREAD = (0.65, 0.8, 1.0)
+"""Assumed sizes of the views of the whole, over the size found: fused, they are the first mask; how far they agree
+is its worth. Finer than the size asks for, as borders gain more from small voxels than they lose with what is far."""
+
+FINE = 2.4
+"""The fine look's voxels are so many times finer than those that the size asks for."""
+FINE_THRESHOLD = 0.5
+MARGIN = 12
+"""Voxels of the fine look beyond the first mask, on each side."""
+LONGEST = 112
+"""The fine look's longest side, in voxels: of what is longer it sees less finely."""
+
+NEAR_MM = 5.0
+"""A change belongs to a correction that lies in it, or this near."""
+
+
+def whole(volume: Volume, model: Model, request: Request) -> Answer | None:
+    """Where a 3-D model sees the lesion that is asked for; None where it sees nothing, at any size."""
+    click = np.asarray(request.center_mm, dtype=np.float64)
+    if request.mask is not None:
+        size = float(np.clip(measure(request.mask).size_mm, SMALLEST_MM, LARGEST_MM))
+        answer = Answer(request.mask, click, size, 1.0)
+    else:
+        found = _first(volume, model, replace(request, corrections=()), click)
+        if found is None or not model.config.patches.corrections:
+            return found
+        answer = found
+    if request.corrections or request.mask is not None:
+        return _corrected(volume, model, request, answer)
+    return answer
+
+
+def _first(volume: Volume, model: Model, request: Request, click: NDArray) -> Answer | None:
+    """Without corrections: sizes, the whole, and the fine look."""
+    sized = as_told(find_size(volume, model, click, AXIAL, request.marks), click, request.size_mm)
+    if sized is None:
+        return None
+    warnings = [] if sized.settled else [UNSETTLED]
+    views, cut_off = _views(volume, model, request.marks, click, sized)
+    if cut_off:
+        warnings.append("the tumor reaches the border of the patch: it may be incomplete")
+    size = views[-1].assumed_mm
+    coarse = restore([(v.probabilities, v.grid) for v in views], where_any_sees(views, volume.grid, FUSED))
+    sightings = [sight(view, click) for view in views]
+    mask = Volume(coarse.voxels > FUSED, coarse.grid)
+    before = lesion_at(mask, click, size)
+    if not model.config.patches.corrections or before is None:
+        return Answer(mask, click, size, _mean_agreement(sightings), tuple(warnings))
+    fine = _fine(volume, model, request.marks, coarse, before)
+    mask = _sharp(fine, volume.grid)
+    sightings.append(sight(fine, click))
+    return Answer(mask, click, size, _mean_agreement(sightings), tuple(warnings))
+
+
+def _views(volume: Volume, model: Model, marks: Marks, click: NDArray, sized: Sized) -> tuple[list[View], bool]:
+    """Views of the whole around the size found, zoomed out while the border cuts it off; whether it still does."""
+    size = sized.size_mm
+    for _ in range(4):
+        views = look(volume, model, click, sized.center_mm, [size * factor for factor in SPREAD], AXIAL, marks)
+        cut_off = any(s is not None and s.cut_off for s in (sight(view, click) for view in views[1:]))
+        if size >= LARGEST_MM or not cut_off:
+            break
+        size = min(1.4 * size, LARGEST_MM)
+    return views, cut_off
+
+
+def _fine(volume: Volume, model: Model, marks: Marks, before: Volume, mask: Volume) -> View:
+    """The same network on fine voxels, in a window around a mask that it found before.
+
+    before: its probabilities, or a mask: what the network sees of it. Where the answer reaches the window's border,
+    the window moves out once.
+    """
+    view = _look_finely(volume, model, marks, before, mask)
+    found = view.probabilities > FINE_THRESHOLD
+    if found.any() and touches_border(found):
+        wider = Volume(found, view.grid)
+        view = _look_finely(volume, model, marks, before, wider)
+    return view
+
+
+def _look_finely(volume: Volume, model: Model, marks: Marks, before: Volume, mask: Volume) -> View:
+    config = model.config.patches
+    size = float(np.clip(measure(mask).size_mm, SMALLEST_MM, LARGEST_MM))
+    grid = _window(model, mask, size)
+    patch = cut(volume, grid, replace(config, shape=grid.shape), marks, _float(before))
+    (view,) = answers(model, patch[None], [grid], [size], volume.grid)
+    return view
+
+
+def _window(model: Model, mask: Volume, size_mm: float) -> Grid:
+    """A grid of fine, cubic voxels around a mask; its sides are multiples of what the network takes."""
+    config, step = model.config.patches, model.config.network.size_multiple
+    lower, upper = bounding_box(mask.voxels)
+    corners = mask.grid.to_lps(lower + np.array(list(np.ndindex(2, 2, 2))) * (upper - 1 - lower))
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    sides_mm = (high - low)[::-1] + mask.grid.spacing_mm.max()
+    spacing = config.spacing_mm / (config.ratio(size_mm) * FINE)
+    spacing = max(spacing, float(sides_mm.max()) / (LONGEST - 2 * MARGIN))
+    sides = np.ceil((sides_mm / spacing + 2 * MARGIN) / step) * step
+    shape = tuple(int(side) for side in np.maximum(sides, 4 * step))
+    ratio = config.spacing_mm / spacing
+    return view_grid(replace(config, shape=shape), (low + high) / 2, ratio)
+
+
+def _corrected(volume: Volume, model: Model, request: Request, answer: Answer) -> Answer:
+    """The fine look once more, on the mask so far, with the corrections; only what they touch changes."""
+    before = answer.lesion(volume)
+    if before is None:
+        return answer
+    view = _fine(volume, model, request.marks, before, before)
+    after = _sharp(view, volume.grid)
+    if not request.corrections:
+        return replace(answer, mask=after)
+    lower, upper = box_around(volume.grid, view.grid)
+    window = before.crop(lower, upper)
+    wanted = resample(_float(after), window.grid, fill=0).voxels > 0.5
+    voxels = localized(window.voxels, wanted, window.grid, request)
+    changed = before.voxels.copy()
+    changed[tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))] = voxels
+    ignored = _ignored(changed, volume.grid, request)
+    return replace(answer, mask=Volume(changed, volume.grid), warnings=(*answer.warnings, *ignored))
+
+
+def localized(before: NDArray[np.bool_], after: NDArray[np.bool_], grid: Grid, request: Request) -> NDArray[np.bool_]:
+    """The mask before, changed only where a correction asks for it.
+
+    What is new counts where a point inside lies in it or near it, what is gone where a point outside does.
+    """
+    changed = before.copy()
+    for points, difference, value in (
+        (request.inside, after & ~before, True),
+        (request.outside, before & ~after, False),
+    ):
+        labels, _ = ndimage.label(difference, structure=np.ones((3, 3, 3)))
+        for point in points:
+            for label in _near(labels, grid, point):
+                changed[labels == label] = value
+    return changed
+
+
+def _near(labels: NDArray, grid: Grid, point: Sequence[float]) -> set[int]:
+    """The labels within `NEAR_MM` of a point."""
+    index = np.rint(grid.to_index(point)).astype(int)
+    reach = np.ceil(NEAR_MM / grid.spacing_mm).astype(int)
+    lower, upper = np.maximum(index - reach, 0), np.minimum(index + reach + 1, labels.shape)
+    if (lower >= upper).any():
+        return set()
+    part = labels[tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))]
+    offsets = (np.moveaxis(np.indices(part.shape), 0, -1) + lower - grid.to_index(point)) * grid.spacing_mm
+    return set(part[np.linalg.norm(offsets, axis=-1) <= NEAR_MM].tolist()) - {0}
+
+
+def _ignored(mask: NDArray[np.bool_], grid: Grid, request: Request) -> list[str]:
+    """A warning for each correction that the mask does not follow."""
+    said = []
+    for points, value, word in ((request.inside, True, "inside"), (request.outside, False, "outside")):
+        for point in points:
+            k, row, column = np.clip(np.rint(grid.to_index(point)).astype(int), 0, np.array(mask.shape) - 1)
+            if bool(mask[k, row, column]) != value:
+                where = ", ".join(f"{x:.1f}" for x in point)
+                said.append(f"the point {word} at {where} LPS mm was not followed: give another one near it")
+    return said
+
+
+def _sharp(view: View, grid: Grid) -> Volume:
+    """A fine look's mask on the part of the CT's grid where it sees tumor."""
+    fine = restore([(view.probabilities, view.grid)], where_any_sees([view], grid, FINE_THRESHOLD))
+    return Volume(fine.voxels > FINE_THRESHOLD, fine.grid)
+
+
+def where_any_sees(views: Sequence[View], grid: Grid, threshold: float) -> Grid:
+    """The part of the CT's grid where a view sees tumor: elsewhere their mean stays below the threshold.
+
+    On a thin-slice CT the patches cover a hundred times more voxels than the tumor.
+    """
+    boxes = []
+    for view in views:
+        seen = view.probabilities > threshold
+        if seen.any():
+            lower, upper = bounding_box(seen)
+            part = view.grid.crop(np.maximum(lower - 1, 0), np.minimum(upper + 1, seen.shape))
+            boxes.append(box_around(grid, part))
+    lower = np.min([low for low, _ in boxes], axis=0) if boxes else np.zeros(3, np.int64)
+    upper = np.max([high for _, high in boxes], axis=0) if boxes else lower
+    lower = np.minimum(lower, np.array(grid.shape) - 1)
+    return grid.crop(lower, np.maximum(upper, lower + 1))
+
+
+def _mean_agreement(sightings: Sequence[Sighting | None]) -> float:
+    """Mean F1 between the looks' masks; a look without a tumor agrees with none."""
+    pairs = list(combinations(sightings, 2))
+    return float(np.mean([agreement(a, b) if a is not None and b is not None else 0.0 for a, b in pairs]))
+
+
+def _float(mask: Volume) -> Volume:
+    return Volume(mask.voxels.astype(np.float32, copy=False), mask.grid)
