@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from clmsda.images import read_ct, read_mask, write_mask
     from clmsda.measurements import measure
     from clmsda.models import load as load_model
-    from clmsda.prompts import Box, Point, RecistLine
+    from clmsda.prompts import Box, Inside, Outside, Point, RecistLine
     from clmsda.segmentation import Segmentation, segment
 
 __all__ = [
     "Box",
     "Grid",
+    "Inside",
+    "Outside",
     "Point",
     "RecistLine",
     "Segmentation",
@@ -39,6 +41,8 @@ __all__ = [
 _HOMES = {
     "Box": ("prompts", "Box"),
     "Grid": ("geometry", "Grid"),
+    "Inside": ("prompts", "Inside"),
+    "Outside": ("prompts", "Outside"),
     "Point": ("prompts", "Point"),
     "RecistLine": ("prompts", "RecistLine"),
     "Segmentation": ("segmentation", "Segmentation"),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from clmsda.geometry import Grid
-    from clmsda.prompts import Prompt
+    from clmsda.prompts import Correction, Prompt
 
 
 class Frame(StrEnum):
@@ -35,6 +35,12 @@ Lines = Annotated[
     list[str] | None, typer.Option(metavar="X1,Y1,Z1,X2,Y2,Z2", help="Both ends of a tumor's long diameter.")
 ]
 Boxes = Annotated[list[str] | None, typer.Option(metavar="X1,Y1,Z1,X2,Y2,Z2", help="Two opposite corners of a box.")]
+Insides = Annotated[
+    list[str] | None, typer.Option("--inside", metavar="X,Y,Z", help="A correction: a point that the mask must hold.")
+]
+Outsides = Annotated[
+    list[str] | None, typer.Option("--outside", metavar="X,Y,Z", help="A correction: a point that it must not hold.")
+]
 PromptFrame = Annotated[
     Frame, typer.Option(help="Coordinates of prompts: LPS or RAS mm, or column,row,slice counted from 0.")
 ]
@@ -65,21 +71,38 @@ STDOUT = Path("-")
 
 
 def prompts_of(
-    point: Sequence[str] | None, recist: Sequence[str] | None, box: Sequence[str] | None, frame: Frame
-) -> Callable[[Grid], list[Prompt]]:
-    """What gives the prompts once the CT's grid is known: points, then lines, then boxes.
+    point: Sequence[str] | None,
+    recist: Sequence[str] | None,
+    box: Sequence[str] | None,
+    frame: Frame,
+    *,
+    inside: Sequence[str] | None = None,
+    outside: Sequence[str] | None = None,
+    refine: bool = False,
+) -> Callable[[Grid], list[Prompt | Correction]]:
+    """What gives the prompts once the CT's grid is known: points, then lines, then boxes, then corrections.
 
-    Raises typer.BadParameter for none at all.
+    refine: whether there is a mask to start from, which needs no other prompt.
+    Raises typer.BadParameter for none at all, and for corrections beside prompts of several lesions.
     """
     given = {"point": point, "recist": recist, "box": box}
     texts = [(text, kind) for kind, several in given.items() for text in several or ()]
-    if not texts:
+    corrections = [
+        (text, kind) for kind, several in (("inside", inside), ("outside", outside)) for text in several or ()
+    ]
+    if not texts and not refine:
         raise typer.BadParameter("say where the tumor is: give at least one --point, --recist or --box")
+    if len(texts) > 1 and (corrections or refine):
+        raise typer.BadParameter(
+            f"--inside, --outside and --refine are about one lesion: expected one --point, --recist or --box beside "
+            f"them, found {len(texts)}"
+        )
 
-    def parse(grid: Grid) -> list[Prompt]:
+    def parse(grid: Grid) -> list[Prompt | Correction]:
         from clmsda import prompts
 
-        return [prompts.parse(text, kind, frame.value, grid) for text, kind in texts]
+        named: list[Prompt | Correction] = [prompts.parse(text, kind, frame.value, grid) for text, kind in texts]
+        return named + [prompts.parse_correction(text, kind, frame.value, grid) for text, kind in corrections]
 
     return parse
 

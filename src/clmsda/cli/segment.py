@@ -15,10 +15,12 @@ from clmsda.cli.options import (
     Device,
     DicomSeg,
     Frame,
+    Insides,
     Json,
     LabelMap,
     Lines,
     ModelName,
+    Outsides,
     Points,
     PromptFrame,
     Rtstruct,
@@ -36,7 +38,7 @@ from clmsda.files import replacing
 if TYPE_CHECKING:
     from clmsda.dicom_objects import Source
     from clmsda.geometry import Grid, Volume
-    from clmsda.prompts import Prompt
+    from clmsda.prompts import Correction, Prompt
     from clmsda.segmentation import Segmentation
 
 PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
@@ -50,6 +52,11 @@ def segment(
     point: Points = None,
     recist: Lines = None,
     box: Boxes = None,
+    inside: Insides = None,
+    outside: Outsides = None,
+    refine: Annotated[
+        Path | None, typer.Option(metavar="MASK", help="Start from this mask of the lesion, on the CT's grid.")
+    ] = None,
     frame: PromptFrame = Frame.LPS,
     series: Annotated[
         str | None, typer.Option(metavar="UID", help="Which CT series, where the folder holds several.")
@@ -74,21 +81,22 @@ def segment(
 ) -> None:
     """Segment and measure the tumors at the given prompts.
 
-    Lesions get the labels 1, 2, ... in the order: points, RECIST lines, boxes.
+    Lesions get the labels 1, 2, ... in the order: points, RECIST lines, boxes. --inside, --outside and --refine
+    correct one lesion.
     Numbers may be negative: --point=-75.7,22.0,-31.4
     """
-    prompts = prompts_of(point, recist, box, frame)
+    prompts = prompts_of(point, recist, box, frame, inside=inside, outside=outside, refine=refine is not None)
     from clmsda.segmentation import delivery
 
     objects = dicom_outputs(dicom_seg, rtstruct, sr, labelmap)
     files = _named(output, json, preview)
-    check_places(files | objects, {"the CT": ct})
+    check_places(files | objects, {"the CT": ct} | ({"the mask to start from": refine} if refine else {}))
     with ExitStack() as whole:  # entered first, so that a folder that cannot be written is refused before the work
         paths, object_paths = (
             {kind: whole.enter_context(replacing(path)) for kind, path in group.items()} for group in (files, objects)
         )
         source = _source(ct, series) if objects else None
-        volume, found = _run(ct, prompts, series, model, device)
+        volume, found = _run(ct, prompts, series, model, device, refine)
         delivery.refuse_nothing(found)
         report = delivery.report(found, ct, volume, anonymize=anonymize)
         write_outputs(volume, found, **paths, report=report)
@@ -126,7 +134,12 @@ def _source(ct: Path, series: str | None) -> Source:
 
 
 def _run(
-    ct: Path, prompts: Callable[[Grid], list[Prompt]], series: str | None, model: str, device: str
+    ct: Path,
+    prompts: Callable[[Grid], list[Prompt | Correction]],
+    series: str | None,
+    model: str,
+    device: str,
+    refine: Path | None,
 ) -> tuple[Volume, Segmentation]:
     from clmsda import images, models, segmentation
 
@@ -134,9 +147,10 @@ def _run(
         loaded = models.load(model, device)
     with status(f"Reading {ct}"):
         volume = images.read_ct(ct, series=series)
+        start = None if refine is None else images.read_mask(refine, grid=volume.grid)
     given = prompts(volume.grid)
     with status("Segmenting") as progress:
-        return volume, segmentation.segment(volume, given, loaded, device=device, progress=progress)
+        return volume, segmentation.segment(volume, given, loaded, refine=start, device=device, progress=progress)
 
 
 def write_outputs(

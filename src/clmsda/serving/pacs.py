@@ -14,7 +14,7 @@ from clmsda.files import make_folder, replacing
 from clmsda.geometry import Grid, Volume
 from clmsda.images.errors import NotCT
 from clmsda.models import Model
-from clmsda.prompts import Prompt
+from clmsda.prompts import Correction, Prompt
 from clmsda.segmentation import Segmentation
 from clmsda.segmentation.delivery import findings, refuse_nothing, report
 from clmsda.serving.dicomweb import Listed, find_series, pull
@@ -41,7 +41,7 @@ class Segmented:
 def segment_series(
     server: Server,
     series_uid: str,
-    prompts_on: Callable[[Grid], Sequence[Prompt]],
+    prompts_on: Callable[[Grid], Sequence[Prompt | Correction]],
     model: Model,
     out: Path,
     *,

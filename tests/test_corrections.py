@@ -1,0 +1,138 @@
+"""Corrections: points inside and outside, and a mask to start from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from half_tissue import LUNG_HU, TISSUE_HU, Ball, distance, lung
+from torch import Tensor, nn
+
+from clmsda.geometry import Grid, Volume
+from clmsda.metrics import f1
+from clmsda.models import Model, ModelConfig
+from clmsda.networks import NetworkConfig
+from clmsda.patches import PatchConfig
+from clmsda.prompts import Box, Inside, Outside, Point, PromptError, RecistLine, Request, requests
+from clmsda.segmentation import segment
+from clmsda.segmentation.whole import localized
+
+ONE: Ball = ((0.0, 0.0, 0.0), 20.0)
+OTHER: Ball = ((17.0, 0.0, 0.0), 16.0)  # touches the first one
+
+
+class Obedient(nn.Module):
+    """Whatever is denser than half tissue is tumor, but within eight voxels of a mark outside."""
+
+    def forward(self, patches: Tensor) -> Tensor:
+        dense = 60 * (patches[:, :1] - ((LUNG_HU + TISSUE_HU) / 2 + 1350) / 1500)
+        return dense - 200 * (patches[:, 2:3] > 0.2)
+
+
+def model(network: nn.Module | None = None) -> Model:
+    patches = PatchConfig((32, 32, 32), 46 / 16, 46.0, mark_prompt=True, corrections=True, marks="distance")
+    config = ModelConfig(NetworkConfig(3, 5, levels=2, block="none"), patches, pairs=True)
+    return Model("obedient", "0123456789abcdef", config, network or Obedient(), torch.device("cpu"))
+
+
+def score(mask: np.ndarray, grid: Grid, *balls: Ball) -> float:
+    return f1(mask, np.min([distance(grid, one) for one in balls], axis=0) <= 0)
+
+
+def test_the_fine_look_outlines_a_ball() -> None:
+    volume = lung(ONE)
+    lesion = segment(volume, Point((2.0, 1.0, 0.0)), model()).lesions[0]
+    assert score(lesion.mask.voxels, volume.grid, ONE) > 0.95 and lesion.warnings == ()
+
+
+def test_a_point_outside_takes_away_what_was_too_much() -> None:
+    volume = lung(ONE, OTHER)
+    before = segment(volume, Point(ONE[0]), model()).lesions[0]
+    after = segment(volume, [Point(ONE[0]), Outside(OTHER[0])], model()).lesions[0]
+    k, row, column = np.rint(volume.grid.to_index(OTHER[0])).astype(int)
+    assert before.mask.voxels[k, row, column] and not after.mask.voxels[k, row, column]
+    assert after.measurement and before.measurement and after.measurement.volume_ml < before.measurement.volume_ml
+    assert after.to_json()["corrections"] == [{"kind": "Outside", "lps_mm": OTHER[0]}]
+
+
+def test_a_mask_to_start_from_is_gone_on_with() -> None:
+    volume = lung(ONE)
+    rough = Volume((distance(volume.grid, ONE) <= -3).astype(np.uint8), volume.grid)
+    lesion = segment(volume, [], model(), refine=rough).lesions[0]
+    assert score(lesion.mask.voxels, volume.grid, ONE) > 0.95 and lesion.prompt is None
+    assert lesion.to_json()["prompt"] is None
+
+
+def test_a_correction_that_is_not_followed_is_said() -> None:
+    volume = lung(ONE)
+    far = (0.0, 0.0, 14.0)  # in the lung, where the network sees nothing
+    lesion = segment(volume, [Point(ONE[0]), Inside(far)], model()).lesions[0]
+    assert "the point inside at 0.0, 0.0, 14.0 LPS mm was not followed: give another one near it" in lesion.warnings
+
+
+def test_what_no_correction_touches_stays() -> None:
+    grid = Grid.axial((5, 20, 40), (1.0, 1.0, 1.0))
+    before, after = np.zeros(grid.shape, bool), np.zeros(grid.shape, bool)
+    before[2, 5:15, 5:15] = after[2, 5:15, 5:15] = True
+    before[2, 8:12, 15:20] = True  # gone in the new mask
+    after[2, 5:15, 25:35] = True  # new in the new mask, far from any correction
+    after[2, 0:5, 8:12] = True  # new as well
+    changed = localized(before, after, grid, Request(None, (Inside(tuple(grid.to_lps((2, 2, 9)))),)))
+    assert changed[2, 0:5, 8:12].all() and changed[2, 8:12, 15:20].all() and not changed[2, 5:15, 25:35].any()
+    changed = localized(before, after, grid, Request(None, (Outside(tuple(grid.to_lps((2, 10, 18)))),)))
+    assert not changed[2, 8:12, 15:20].any() and not changed[2, 0:5, 8:12].any() and changed[2, 5:15, 5:15].all()
+
+
+def test_corrections_belong_to_the_prompt_before_them() -> None:
+    a, b = Point((0, 0, 0)), Point((30, 0, 0))
+    inside, outside = Inside((1, 0, 0)), Outside((5, 0, 0))
+    assert [(one.prompt, one.corrections) for one in requests([a, inside, b, outside])] == [
+        (a, (inside,)),
+        (b, (outside,)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "words"),
+    [
+        ([], "expected at least one prompt"),
+        ([Outside((0, 0, 0))], "none was named before it"),
+        ([Point((0, 0, 0)), Outside((0.1, 0, 0))], "inside the tumor and outside of it"),
+        ([Point((0, 0, 0)), Inside((4, 0, 0)), Outside((4, 0, 0.2))], "inside the tumor and outside of it"),
+        (
+            [RecistLine((-5, 0, 0), (5, 0, 0)), Inside((0, 40, 0))],
+            "lies 40 mm from a RECIST line: is it another lesion",
+        ),
+        ([Box((-5, -5, 0), (5, 5, 0)), Inside((0, 0, 30))], "lies 30 mm from a box"),
+        ([Point((0, 0, 0)), Outside((0, 0, 999))], "expected a point outside inside the image"),
+    ],
+)
+def test_contradictions_are_refused(prompts: list, words: str) -> None:
+    with pytest.raises(PromptError, match=words):
+        segment(lung(ONE), prompts, model())
+
+
+def test_masks_that_cannot_be_started_from_are_refused() -> None:
+    volume = lung(ONE)
+    mask = (distance(volume.grid, ONE) <= 0).astype(np.uint8)
+    elsewhere = Volume(mask[:, :, 1:], Grid(mask[:, :, 1:].shape, volume.grid.affine))
+    for refine, prompts, words in (
+        (elsewhere, [], "another grid"),
+        (Volume(0 * mask, volume.grid), [], "found no voxel"),
+        (Volume(mask + (distance(volume.grid, ((30.0, 0.0, 0.0), 8.0)) <= 0) * np.uint8(2), volume.grid), [], "1, 2"),
+        (Volume(mask, volume.grid), [Point((0, 0, 48))], "from the mask to start from"),
+        (Volume(mask, volume.grid), [Point((0, 0, 0)), Point((3, 0, 0))], "of one lesion"),
+    ):
+        with pytest.raises(PromptError, match=words):
+            segment(volume, prompts, model(), refine=refine)
+
+
+def test_a_model_that_takes_no_corrections_says_so() -> None:
+    from half_tissue import model as plain
+
+    with pytest.raises(PromptError, match="takes no corrections"):
+        segment(lung(ONE), [Point(ONE[0]), Outside((9, 0, 0))], plain())
+    with pytest.raises(ValueError, match="corrections need mark_prompt"):
+        replace(PatchConfig(), corrections=True)
