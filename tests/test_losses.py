@@ -31,6 +31,20 @@ def test_supervised_by_hand() -> None:
     assert supervised(torch.zeros(1, 1, 2, 2), target).item() == pytest.approx(math.log(2) + 0.5)
 
 
+def test_what_is_unknown_carries_no_loss() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 1, 4, 6, generator=generator).requires_grad_()
+    target = torch.rand(2, 1, 4, 6, generator=generator)
+    known = torch.ones(2, 1, 4, 6, dtype=torch.bool)
+    assert supervised(logits, target, known).item() == pytest.approx(supervised(logits, target).item(), rel=1e-6)
+    known[..., 3:] = False
+    part = supervised(logits[..., :3], target[..., :3])  # as if the rest did not exist
+    assert supervised(logits, target, known).item() == pytest.approx(part.item(), rel=1e-6)
+    ratio = torch.tensor([1.5, 0.7])
+    (supervised(logits, target, known) + consistency(target, logits.sigmoid(), ratio, known=known)).backward()
+    assert logits.grad is not None and not logits.grad[..., 3:].any() and logits.grad[..., :3].any()
+
+
 def test_supervised_is_the_mean_over_samples() -> None:
     logits = torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     target = torch.zeros(2, 1, 4, 4, 4)

@@ -99,6 +99,14 @@ def test_one_error_is_named_by_its_path(tmp_path: Path, text: str, said: str) ->
         (COHORT + "[network]\nspatial_dims = 3", "patches.shape has 2 lengths, but network.spatial_dims is 3"),
         (COHORT + "[patches]\nmark_prompt = true", "patches make 2 channels, but network.in_channels is 1"),
         (COHORT + "[patches]\nshape = [256, 250]", "patches.shape must be divisible by 16 for network.levels = 5"),
+        (
+            COHORT + "[[data.cohorts]]\nfolder = 'c'\nshare = 0.5\npatients = 'p.csv'",
+            "data.cohorts stand among phantoms, but data.source is a cohort",
+        ),
+        (
+            COHORT + "[views.again]\nfine = 0.5",
+            "views.again needs patches.corrections, patches of three dimensions, and loss.pairs",
+        ),
         ("name = 'a'", "patches.reference_spacing_mm and patches.mean_size_mm must be given for phantoms"),
     ],
 )
