@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from dicom_series import compressed, save, slices, write_series
 from pydicom import Dataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEGLosslessSV1, RLELossless
 from same_voxels import assert_same_voxels
 
@@ -206,6 +207,20 @@ def test_a_codestream_of_another_size_is_refused(lopsided: Volume, tmp_path: Pat
 
     write_series(tmp_path, lopsided, edit=edit)
     refused_by_both(tmp_path, errors.UnreadableFile, r"IM000\d\.dcm")
+
+
+def test_damaged_codestreams_are_refused_in_one_line_and_no_decoder_speaks(
+    lopsided: Volume, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def edit(dataset: Dataset, number: int) -> None:
+        compressed(JPEGLosslessSV1)(dataset, number)
+        frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+        damage = {0: frame[: len(frame) // 4 * 2], 1: bytes(40), 2: bytes(b ^ 0x55 * (b % 5 == 0) for b in frame)}
+        dataset.PixelData = encapsulate([damage[number % 3]])
+
+    write_series(tmp_path, lopsided, edit=edit)
+    refused_by_both(tmp_path, errors.UnreadableFile, r"IM000\d\.dcm is truncated, damaged or compressed")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_slices_of_two_patients_are_refused_without_their_names(lopsided: Volume, tmp_path: Path) -> None:

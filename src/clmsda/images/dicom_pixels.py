@@ -21,6 +21,7 @@ from clmsda.images.dicom_files import DicomFile
 from clmsda.images.dicom_padding import padding
 from clmsda.images.dicom_planes import Plane
 from clmsda.images.errors import UnreadableFile
+from clmsda.images.silence import silence
 
 REMEDY = "export it as Explicit VR Little Endian"
 LIKE_TISSUE_HU = (-900, 3071)
@@ -44,7 +45,7 @@ def read_planes(planes: list[Plane], grid: Grid) -> Volume:
     for index, plane in enumerate(planes):
         jobs.setdefault(plane.file.name, []).append(index)
 
-    def fill(indices: list[int]) -> None:
+    def fill(indices: list[int]) -> set[str]:
         file = planes[indices[0]].file
         stored, padded = _decoded(file)
         if stored.shape[1:] != grid.shape[1:] or len(stored) <= max(planes[index].frame for index in indices):
@@ -52,18 +53,21 @@ def read_planes(planes: list[Plane], grid: Grid) -> Volume:
                 f"{file.name} is damaged: expected pixels of {'x'.join(map(str, grid.shape[1:]))} in every frame, "
                 f"found {'x'.join(map(str, stored.shape))}; fetch it again"
             )
+        like_tissue = set()
         for index in indices:
             plane = planes[index]
             voxels[index] = _hounsfield(stored[plane.frame], plane.slope, plane.intercept)
             if padded is not None and padded[plane.frame].any():
-                _warn_of_tissue(voxels[index][padded[plane.frame]])
+                like_tissue.add(_like_tissue(voxels[index][padded[plane.frame]]))
                 voxels[index][padded[plane.frame]] = AIR_HU
+        return like_tissue
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom names, slice by slice, what it can do without
         with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
-            for _ in pool.map(fill, jobs.values()):
-                pass
+            found = set().union(*pool.map(fill, jobs.values())) - {""}
+    for one in sorted(found):  # not before all threads are done, of which some keep standard error silent
+        log.warning("the series declares %s to be padding (PixelPaddingValue): such voxels are read as air", one)
     return Volume(voxels, grid, planes[0].file.series_uid)
 
 
@@ -76,11 +80,12 @@ def _hounsfield(stored: NDArray, slope: float, intercept: float) -> NDArray:
     return np.clip(values, int(AIR_HU), np.iinfo(np.int16).max, out=values)
 
 
-def _warn_of_tissue(hu: NDArray[np.int16]) -> None:
+def _like_tissue(hu: NDArray[np.int16]) -> str:
+    """What padding would be if it were none, where that may be body; else empty."""
     lowest, highest = int(hu.min()), int(hu.max())
     if lowest <= LIKE_TISSUE_HU[1] and highest >= LIKE_TISSUE_HU[0] and highest < np.iinfo(np.int16).max:
-        found = f"{lowest} HU" if lowest == highest else "values among those of tissue"
-        log.warning("the series declares %s to be padding (PixelPaddingValue): such voxels are read as air", found)
+        return f"{lowest} HU" if lowest == highest else "values among those of tissue"
+    return ""
 
 
 def _decoded(file: DicomFile) -> tuple[NDArray, NDArray[np.bool_] | None]:
@@ -128,7 +133,7 @@ def _decoded_by_gdcm(file: DicomFile) -> NDArray:
     picture.file_meta = FileMetaDataset()
     picture.file_meta.TransferSyntaxUID = syntax
     try:
-        with TemporaryDirectory(prefix="clmsda-") as folder:
+        with silence(), TemporaryDirectory(prefix="clmsda-") as folder:
             path = Path(folder, "picture.dcm")
             picture.save_as(path, enforce_file_format=True)
             stored = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))

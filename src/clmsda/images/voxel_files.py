@@ -15,6 +15,7 @@ from clmsda.images.nifti_voxels import read_nifti
 from clmsda.images.nrrd_header import check_space
 from clmsda.images.orientation import axial_first
 from clmsda.images.plausibility import check_size, check_spacing, check_straight
+from clmsda.images.silence import silence
 
 if TYPE_CHECKING:
     import SimpleITK
@@ -53,12 +54,14 @@ def _read_with_itk(path: Path) -> Volume:
     sitk.ProcessObject.GlobalWarningDisplayOff()  # what deserves a word is said in ours
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    with silence():
+        reader.ReadImageInformation()
     _check_header(reader, path)
     size = reader.GetSize()
     if len(size) > 3:
         reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
-    image = reader.Execute()
+    with silence():
+        image = reader.Execute()
     grid = _grid(image)
     check_straight(grid, str(path))
     return Volume(sitk.GetArrayFromImage(image), grid, path.name)
