@@ -269,6 +269,7 @@ REFUSED = {
     "another quantity": ({"RescaleType": "Z_EFF"}, errors.NotCT, "RescaleType Z_EFF"),
     "slope of nothing": ({"RescaleSlope": "0"}, errors.IncompleteHeader, "RescaleSlope of 0"),
     "slope that is no number": ({"RescaleSlope": "nan"}, errors.IncompleteHeader, "RescaleSlope"),
+    "frames without a place": ({"NumberOfFrames": 1_000_000_000}, errors.IncompleteHeader, "where each lies"),
     "far too many voxels": ({"Rows": 65535, "Columns": 65535}, errors.TooLarge, "65535x65535 voxels"),
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cohort_sources import write_folder
 from command_line import chest, clmsda, save_constant_model
 from dicom_series import write_series
 
@@ -90,3 +91,14 @@ def test_values_that_break_the_standard_are_read_without_a_word(tmp_path: Path) 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read_ct(tmp_path / "ct")
+
+
+def test_workers_of_an_import_hand_their_warnings_up(tmp_path: Path) -> None:
+    """In processes of their own, which have no screen."""
+    source = write_folder(tmp_path / "source", {"A": 20, "B": 30})
+    for path in source.rglob("*.nii"):
+        placeless(path)
+    done = clmsda("cohort", "import", "folder", source, "--out", tmp_path / "cohort", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if SAID in line]
+    assert [line.startswith("warning: ") for line in said] == [True] * 4

@@ -79,6 +79,11 @@ def planes_of(file: DicomFile) -> list[Plane]:
             "table of values): give the reconstruction in HU"
         )
     if "PerFrameFunctionalGroupsSequence" not in header:
+        if header.get("NumberOfFrames") not in (None, 0, 1):
+            raise IncompleteHeader(
+                f"{file.name} has {header.NumberOfFrames} frames but does not say where each lies "
+                "(PerFrameFunctionalGroupsSequence): give single slices or an enhanced CT"
+            )
         return [_plane(file, 0, lambda _: header)]
     shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
     groups = header.PerFrameFunctionalGroupsSequence or ()
