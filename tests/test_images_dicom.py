@@ -95,7 +95,7 @@ def test_a_localizer_within_the_series_is_set_aside_with_a_warning(
     scout.SeriesInstanceUID, scout.ImageType = datasets[0].SeriesInstanceUID, ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     save([scout, *datasets], tmp_path)
     assert_same_voxels(read_ct(tmp_path), lopsided)
-    assert "localizer images of the series: IM0001.dcm" in caplog.text
+    assert "set aside 1 of 8 images of the series, no slices: IM0001.dcm (localizer)" in caplog.text
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEGLosslessSV1], ids=lambda uid: uid.name[:24])
@@ -228,7 +228,6 @@ def axial(volume: Volume) -> Volume:
 
 REFUSALS = {
     "gantry tilt in positions": (sheared, errors.GantryTilt, "sheared by 12.0 degrees"),
-    "gantry tilt in the header": (every(GantryDetectorTilt="-15"), errors.GantryTilt, "tilted by -15 degrees"),
     "frames of reference": (
         only(4, FrameOfReferenceUID="1.2.3.4"),
         errors.MixedSeries,
@@ -310,7 +309,7 @@ def test_two_acquisitions_in_one_series(lopsided: Volume, tmp_path: Path) -> Non
         read_ct(tmp_path)
 
 
-@pytest.mark.parametrize("part", [0.0, 0.02, 0.1, 0.3, 0.6, 0.9, 0.999])
+@pytest.mark.parametrize("part", [0.02, 0.1, 0.3, 0.6, 0.9, 0.999])
 @pytest.mark.parametrize("name", ["IM{:04d}.dcm", "I{}"])
 def test_a_truncated_file_is_named(lopsided: Volume, tmp_path: Path, part: float, name: str) -> None:
     path = write_series(tmp_path, lopsided, name=name)[4]

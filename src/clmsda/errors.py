@@ -1,4 +1,10 @@
-"""The one base class of everything that clmsda refuses."""
+"""The one base class of everything that clmsda refuses, and the one way to hear what it only warns of."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -8,3 +14,29 @@ class InputError(ValueError):
     Subclasses live beside the code that raises them and name the reason; the command line prints
     the message without a traceback and exits with status 2.
     """
+
+
+@contextmanager
+def heard(say: Callable[[str], object] = lambda line: None) -> Iterator[list[str]]:
+    """The warnings of clmsda that are given within, a line each, repeated ones once.
+
+    Input that is used although something about it deserves a word is warned of through `logging`
+    (`logging.getLogger(__name__).warning`), which any thread may do and no filter of `warnings` hides.
+    say: is called with each line as it comes.
+    """
+    lines: list[str] = []
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            line = " ".join(record.getMessage().split())
+            if line not in lines:
+                lines.append(line)
+                say(line)
+
+    handler = Lines(logging.WARNING)
+    logger = logging.getLogger("clmsda")
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)

@@ -5,12 +5,15 @@ Commands import what they need when they run, so that `clmsda --help` answers at
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -27,7 +30,7 @@ from clmsda.cli.response import response
 from clmsda.cli.segment import segment
 from clmsda.cli.study import app as study
 from clmsda.cli.train import train
-from clmsda.errors import InputError
+from clmsda.errors import InputError, heard
 
 REFUSED, STOPPED, UNREAD, TERMINATED = 2, 130, 141, 143
 """Exit status for input that cannot be used (wrong options too), for Ctrl-C, for output that nobody reads, for kill."""
@@ -75,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that unfinished files are taken away
     try:
-        status = app(arguments, standalone_mode=False)
+        with _own_words():
+            status = app(arguments, standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(STOPPED)
@@ -90,6 +94,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"error: {message}", file=sys.stderr)
         sys.exit(REFUSED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+@contextmanager
+def _own_words() -> Iterator[None]:
+    """Warnings on stderr: clmsda's own, a line each; a library's only where CLMSDA_DEBUG or `python -W` asks."""
+    if os.environ.get("CLMSDA_DEBUG") or sys.warnoptions:
+        yield
+        return
+    silence = logging.NullHandler()  # without any handler, logging prints what libraries warn of
+    logging.getLogger().addHandler(silence)
+    try:
+        with warnings.catch_warnings(), heard(lambda line: print(f"warning: {line}", file=sys.stderr)):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger().removeHandler(silence)
 
 
 def _explain(error: Exception) -> str | None:

@@ -30,6 +30,7 @@ def measure(
 
     from clmsda import __version__, images, measurements
     from clmsda.cli.tables import COLUMNS, measurement_row
+    from clmsda.errors import heard
     from clmsda.geometry import Volume
     from clmsda.images.scan_facts import read_scan_facts
 
@@ -37,8 +38,9 @@ def measure(
         check_suffix(json, [".json"])
     if series is not None and image is None:
         raise typer.BadParameter("--series chooses among the series of --image: give that too")
-    ct = images.read_ct(image, series=series) if image else None
-    labels = images.read_mask(mask, grid=ct.grid if ct else None, roi=roi)
+    with heard() as warnings:
+        ct = images.read_ct(image, series=series) if image else None
+        labels = images.read_mask(mask, grid=ct.grid if ct else None, roi=roi)
     present = [int(label) for label in np.unique(labels.voxels) if label]
     if not present:
         raise measurements.EmptyMask(f"{mask}: no voxel is marked, so there is nothing to measure")
@@ -47,6 +49,6 @@ def measure(
         lesions = [{"label": label, **measurement.to_json()} for label, measurement in found.items()]
         scan = read_scan_facts(image, ct, series=ct.source) if image and ct else read_scan_facts(mask, labels)
         about = {"mask": str(mask), "software": f"clmsda {__version__}", "scan": scan.to_json()}
-        write_json({**about, "lesions": lesions}, json)
+        write_json({**about, "warnings": warnings, "lesions": lesions}, json)
     if json != STDOUT:
         show(new_table(COLUMNS, [measurement_row(str(label), one) for label, one in found.items()]))

@@ -33,6 +33,7 @@ from clmsda.cli.options import (
     write_json,
 )
 from clmsda.cli.tables import show_lesions
+from clmsda.errors import heard
 from clmsda.files import replacing
 
 if TYPE_CHECKING:
@@ -95,10 +96,11 @@ def segment(
         paths, object_paths = (
             {kind: whole.enter_context(replacing(path)) for kind, path in group.items()} for group in (files, objects)
         )
-        source = _source(ct, series) if objects else None
-        volume, found = _run(ct, prompts, series, model, device, refine)
+        with heard() as warnings:
+            source = _source(ct, series) if objects else None
+            volume, found = _run(ct, prompts, series, model, device, refine)
         delivery.refuse_nothing(found)
-        report = delivery.report(found, ct, volume, anonymize=anonymize)
+        report = delivery.report(found, ct, volume, warnings=warnings, anonymize=anonymize)
         write_outputs(volume, found, **paths, report=report)
         if source is not None:
             from clmsda.dicom_objects import write_objects

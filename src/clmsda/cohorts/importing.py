@@ -5,10 +5,12 @@ An import can be killed at any moment: every finished case is in the table, and 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,8 +23,10 @@ from clmsda.cohorts.adding import save_slab
 from clmsda.cohorts.candidates import EXCLUSIONS, Candidate, Exclusion, Listing, read_exclusions, write_exclusions
 from clmsda.cohorts.cohort import TABLE, Case, Cohort, CohortError, is_name, write_table
 from clmsda.cohorts.reading import read_tumor
-from clmsda.errors import InputError
+from clmsda.errors import InputError, heard
 from clmsda.files import OutputError, make_folder
+
+log = logging.getLogger(__name__)
 
 UNFINISHED = re.compile(r"\.[0-9a-f]{8}-.*\.npy")
 
@@ -122,8 +126,11 @@ def _outcomes(folder: Path, todo: Sequence[Candidate], workers: int) -> Iterator
         return
     pool = ProcessPoolExecutor(min(workers, len(todo)), mp_context=get_context("spawn"), initializer=_leave_with_parent)
     try:
-        for future in as_completed([pool.submit(import_one, folder, candidate) for candidate in todo]):
-            yield future.result()
+        for future in as_completed([pool.submit(_heard_import, folder, candidate) for candidate in todo]):
+            outcome, said = future.result()
+            for line in said:
+                log.warning("%s", line)
+            yield outcome
     except BrokenProcessPool as error:
         raise CohortError(
             "a process of the import died, most likely for want of memory: finished cases are kept, so start it "
@@ -133,8 +140,15 @@ def _outcomes(folder: Path, todo: Sequence[Candidate], workers: int) -> Iterator
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _heard_import(folder: Path, candidate: Candidate) -> tuple[Outcome, list[str]]:
+    """In a worker: what becomes of a candidate, and the warnings, which the parent has to give."""
+    with heard() as said:
+        return import_one(folder, candidate), said
+
+
 def _leave_with_parent() -> None:
-    """In a worker: leave Ctrl-C to the parent, and end when that ends, even if it was killed."""
+    """In a worker: leave Ctrl-C to the parent, and end when that ends, even if it was killed. Libraries are silent."""
+    warnings.simplefilter("ignore")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:

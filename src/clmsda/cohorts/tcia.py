@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from clmsda.cohorts.candidates import Candidate, Exclusion, Listing
 from clmsda.cohorts.clinical import read_histologies
 from clmsda.cohorts.cohort import CohortError
 from clmsda.errors import InputError
-from clmsda.images.dicom_files import COMPANION, DIRECTORY_CLASS, is_dicom, load
+from clmsda.images.dicom_files import COMPANION, DIRECTORY_CLASS, is_dicom, load, walk
 from clmsda.images.dicom_heads import skim
 from clmsda.images.dicom_regions import Regions, read_regions
 from clmsda.images.errors import UnreadableFile
@@ -162,7 +162,7 @@ def _sorted(source: Path, progress: Callable[[int], None] | None) -> tuple[dict[
     """The DICOM files by patient, and those that cannot be read."""
     files: dict[str, list[_File]] = {}
     exclusions, others = [], []
-    for count, path in enumerate(_walk(source), 1):
+    for count, path in enumerate(walk(source), 1):
         if progress and count % 100 == 0:
             progress(count)
         try:
@@ -177,12 +177,6 @@ def _sorted(source: Path, progress: Callable[[int], None] | None) -> tuple[dict[
     if others:
         log.info("passed over %d files in %s that are not DICOM: %s", len(others), source, ", ".join(others[:10]))
     return files, exclusions
-
-
-def _walk(source: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(source):
-        folders.sort()
-        yield from (Path(folder, name) for name in sorted(names))
 
 
 def _look_at(path: Path) -> _File | None:

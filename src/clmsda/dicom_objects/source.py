@@ -100,7 +100,8 @@ def read_source(path: str | os.PathLike[str], *, series: str | None = None) -> S
 
     from pydicom.config import disable_value_validation
 
-    from clmsda.images.dicom_files import choose, is_dicom, load_all, opened
+    from clmsda.images.archives import opened
+    from clmsda.images.dicom_files import choose, is_dicom, load_all
     from clmsda.images.dicom_planes import planes_of, stack
 
     path = Path(path)

@@ -53,7 +53,8 @@ def _int16(voxels: np.ndarray) -> np.ndarray:
 
 
 def _read_dicom(path: Path, series: str | None) -> Volume:
-    from clmsda.images.dicom_files import choose, load_all, opened
+    from clmsda.images.archives import opened
+    from clmsda.images.dicom_files import choose, load_all
     from clmsda.images.dicom_pixels import read_planes
     from clmsda.images.dicom_planes import planes_of, stack
 
@@ -69,7 +70,8 @@ def list_series(path: str | os.PathLike[str]) -> list[Series]:
 
     Raises MissingPath, UnknownFormat, NoDicom, UnreadableFile.
     """
-    from clmsda.images.dicom_files import load_all, opened, series_of
+    from clmsda.images.archives import opened
+    from clmsda.images.dicom_files import load_all, series_of
 
     path = Path(path)
     if path.is_file() and is_voxel_file(path):

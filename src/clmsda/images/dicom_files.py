@@ -6,12 +6,9 @@ import logging
 import os
 import re
 import warnings
-import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pydicom
 from pydicom import Dataset
@@ -26,7 +23,6 @@ from pydicom.uid import (
 
 from clmsda.images.errors import (
     Localizer,
-    MissingPath,
     NoDicom,
     NotCT,
     SeriesNotFound,
@@ -40,9 +36,16 @@ DEFER_BYTES = 1 << 16
 """Elements longer than this (the pixels) stay in the file until they are asked for."""
 
 COMPANION = re.compile(
-    r"\.(csv|docx?|gif|gz|html?|ini|jpe?g|json|log|md|mha|mhd|nii|npy|nrrd|pdf|png|tcia|toml|tsv|txt|xlsx?|xml|ya?ml|zip)$"
+    r"\.(bat|bmp|class|cmd|com|css|csv|dat|db|dll|docx?|exe|gif|gz|html?|ico|inf|ini|jar|jpe?g|js|json|lnk|log|md|mha|mhd|"
+    r"msi|nii|npy|nrrd|ocx|pdf|png|rar|sys|tcia|tiff?|toml|tsv|txt|xlsx?|xml|ya?ml|zip|7z)$"
 )
 """Suffixes of what lies beside DICOM files and is surely no slice of theirs."""
+SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
+PICTURES = ("SCREEN SAVE", "SCREENSAVE", "DOSE_INFO")
+"""Words in ImageType of what scanners file as CT images although they are pictures of text."""
+NAMED = 10
+"""So many files are named in one message."""
+_NUMBER = re.compile(r"[0-9a-fA-F]*\d[0-9a-fA-F]*")
 
 log = logging.getLogger(__name__)
 
@@ -93,23 +96,6 @@ class Series:
         return f"{words}, {self.description or 'no description'!r}, {self.images} image{'s' * (self.images != 1)})"
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Path]:
-    """The folder or file itself, or a temporary folder with the content of a .zip."""
-    if not path.exists():
-        raise MissingPath(f"there is no file or folder {path}")
-    if path.is_dir() or not zipfile.is_zipfile(path):
-        yield path
-        return
-    with TemporaryDirectory(prefix="clmsda-") as folder:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                archive.extractall(folder)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
-            raise UnreadableFile(f"{path} cannot be unpacked; is it truncated or encrypted? ({error})") from error
-        yield Path(folder)
-
-
 def is_dicom(path: Path) -> bool:
     """Whether the file begins like DICOM: `DICM` at byte 128, or (old files) a first group of 0002 or 0008."""
     with open(path, "rb") as file:
@@ -135,44 +121,78 @@ def load(path: Path, name: str = "") -> DicomFile:
     return file
 
 
+def walk(root: Path) -> Iterator[Path]:
+    """Every file under a folder, in order of name; in linked folders, too, but in each once, and in none around it."""
+    start = Path(os.path.realpath(root))
+    seen = {str(start), *map(str, start.parents)}
+    for folder, folders, names in os.walk(root, followlinks=True):
+        inside = {os.path.realpath(Path(folder, name)): name for name in sorted(folders, reverse=True)}
+        folders[:] = sorted(name for real, name in inside.items() if real not in seen)
+        seen.update(inside)
+        yield from (Path(folder, name) for name in sorted(names))
+
+
 def load_all(root: Path, source: Path) -> list[DicomFile]:
     """Every DICOM file under a folder (or the one file), in order of name, without DICOMDIRs.
 
     source: what the caller gave, for messages; it differs from `root` if it is an archive.
 
-    Other files are passed over, with a line in the log, only if they surely are no slices: hidden
-    ones, text, and those with a suffix in `COMPANION`.
+    What is no slice is passed over with a warning that names it: DICOMDIRs, viewers, text, hidden and empty files ...
 
-    Raises UnreadableFile for any other file that is not DICOM; NoDicom if there is none.
+    Raises UnreadableFile for a file that may be a damaged slice: one with content, but not of DICOM, named like those
+    beside it (or .dcm); NoDicom if there is none, and for a DICOMDIR alone.
     """
     if root.is_file():
-        return [load(root)]
+        file = load(root)
+        if file.sop_class == DIRECTORY_CLASS:
+            raise NoDicom(f"{source} is a table of contents (DICOMDIR), without images: give its folder, {root.parent}")
+        return [file]
     files, others = [], []
-    for folder, folders, names in os.walk(root):
-        folders.sort()
-        for path in (Path(folder, name) for name in sorted(names)):
-            name = str(path.relative_to(root))
-            if is_dicom(path):
-                files.append(load(path, name))
-            elif _is_companion(path):
-                others.append(name)
-            else:
-                raise UnreadableFile(f"{name} in {source} is not DICOM; is it truncated? Fetch it again or remove it")
-    if others:
-        log.info("passed over %d files in %s that are not DICOM: %s", len(others), source, ", ".join(others[:10]))
+    for path in walk(root):
+        if path.is_file() and is_dicom(path):
+            files.append(load(path, str(path.relative_to(root))))
+        else:
+            others.append(path)
+    named = {_kind_of_name(file.path) for file in files}
+    for path in others:
+        if _may_be_slice(path, named):
+            name = path.relative_to(root)
+            raise UnreadableFile(f"{name} in {source} is not DICOM; is it truncated? Fetch it again or remove it")
+    aside = [str(path.relative_to(root)) for path in others]
+    aside += [file.name for file in files if file.sop_class == DIRECTORY_CLASS]
     files = [file for file in files if file.sop_class != DIRECTORY_CLASS]
     if not files:
-        found = f"{len(others)} other files ({', '.join(others[:3])}): give one of them" if others else "none"
+        found = f"{len(aside)} other files ({', '.join(aside[:3])}): give one of them" if aside else "none"
         raise NoDicom(f"expected DICOM files in {source}, found {found}")
+    if aside:
+        more = f" and {len(aside) - NAMED} more" if len(aside) > NAMED else ""
+        listed = ", ".join(aside[:NAMED]) + more
+        log.warning(
+            "passed over %d file%s in %s, no DICOM images: %s", len(aside), "s" * (len(aside) > 1), source, listed
+        )
     return files
 
 
-def _is_companion(path: Path) -> bool:
-    """Whether a file that is not DICOM surely is no slice either: by its name, or because it is text."""
-    if path.name.startswith(".") or path.name == "Thumbs.db" or COMPANION.search(path.name.lower()):
-        return True
-    head = path.read_bytes()[:512]
-    return bool(head) and all(byte in b"\t\r\n\f" or byte >= 32 for byte in head) and path.suffix.lower() != ".dcm"
+def _kind_of_name(path: Path) -> tuple[Path, str]:
+    """The folder, and the name without its number: alike for the slices of a series."""
+    return path.parent, _NUMBER.sub("#", path.stem)
+
+
+def _may_be_slice(path: Path, named: set[tuple[Path, str]]) -> bool:
+    """Whether a file that is not DICOM may have been a slice: not by its name or content something else."""
+    if path.is_file() and path.stat().st_size == 0:
+        return False
+    if path.name.startswith(".") or "__MACOSX" in path.parts or COMPANION.search(path.name.lower()):
+        return False
+    suffix = path.suffix.lower() in SLICE_SUFFIXES
+    if not suffix and path.is_file() and _is_text(path):
+        return False
+    return suffix or _kind_of_name(path) in named
+
+
+def _is_text(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return all(byte in b"\t\r\n\f" or byte >= 32 for byte in file.read(512))
 
 
 def series_of(files: list[DicomFile], root: Path) -> list[Series]:
@@ -184,13 +204,14 @@ def series_of(files: list[DicomFile], root: Path) -> list[Series]:
 
 
 def _series(uid: str, files: list[DicomFile], root: Path) -> Series:
-    first = files[0].header
+    typical = next((file for file in files if not _not_a_slice(file)), files[0])
+    first = typical.header
     return Series(
         uid=uid,
-        modality=str(first.get("Modality") or ("CT" if files[0].sop_class in CT_CLASSES else "no modality")),
+        modality=str(first.get("Modality") or ("CT" if typical.sop_class in CT_CLASSES else "no modality")),
         description=str(first.get("SeriesDescription") or "").strip(),
         images=sum(int(file.header.get("NumberOfFrames") or 1) for file in files),
-        kind=UID(files[0].sop_class).name,
+        kind=UID(typical.sop_class).name,
         localizer=all(file.is_localizer for file in files),
         files=tuple(file.path if file.path == root else file.path.relative_to(root) for file in files),
     )
@@ -218,12 +239,29 @@ def choose(files: list[DicomFile], uid: str | None, root: Path, source: Path) ->
             raise Localizer(f"expected CT slices, found only a localizer in {source}: {'; '.join(map(str, seen))}")
         kinds = ", ".join(sorted({f"{series.modality} ({series.kind})" for series in seen}))
         raise NotCT(f"expected a series of CT slices, found {kinds} in {source}: {'; '.join(map(str, seen))}")
-    return _without_localizers([file for file in files if file.series_uid == chosen[0].uid])
+    return slices_only([file for file in files if file.series_uid == chosen[0].uid])
 
 
-def _without_localizers(files: list[DicomFile]) -> list[DicomFile]:
-    """The slices of a series in which some scanners also file the localizer."""
-    aside = [file.name for file in files if file.is_localizer]
-    if aside:
-        log.warning("set aside %d localizer images of the series: %s", len(aside), ", ".join(aside))
-    return [file for file in files if not file.is_localizer]
+def slices_only(files: list[DicomFile]) -> list[DicomFile]:
+    """The slices of a series in which scanners and workstations also file other images; those are warned of.
+
+    All of them where none is a slice, which whoever reads them will refuse.
+    """
+    aside = {file.name: why for file in files if (why := _not_a_slice(file))}
+    if not aside or len(aside) == len(files):
+        return files
+    listed = ", ".join(f"{name} ({why})" for name, why in [*aside.items()][:NAMED])
+    more = f" and {len(aside) - NAMED} more" if len(aside) > NAMED else ""
+    log.warning("set aside %d of %d images of the series, no slices: %s%s", len(aside), len(files), listed, more)
+    return [file for file in files if file.name not in aside]
+
+
+def _not_a_slice(file: DicomFile) -> str:
+    """What an image among the slices of a CT is, if it is none."""
+    if file.is_localizer:
+        return "localizer"
+    if file.sop_class not in CT_CLASSES:
+        return UID(file.sop_class).name
+    if file.header.get("SamplesPerPixel") in (3, 4):
+        return "color picture"
+    return next((word.lower() for word in file.header.get("ImageType") or () if word in PICTURES), "")

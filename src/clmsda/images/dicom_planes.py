@@ -16,6 +16,7 @@ from pydicom import Dataset
 
 from clmsda.geometry import Grid
 from clmsda.images.dicom_files import DicomFile
+from clmsda.images.dicom_mixture import taken, warn_of_mixture, warn_of_tilt
 from clmsda.images.errors import (
     DuplicateSlice,
     GantryTilt,
@@ -26,12 +27,11 @@ from clmsda.images.errors import (
     UnevenSpacing,
     UnreadableFile,
 )
-from clmsda.images.plausibility import check_spacing
+from clmsda.images.plausibility import DRIFT_MM, check_size, check_spacing
 
 SAME_PLACE_MM = 0.01
-DRIFT_MM = 0.5
-"""How far the first voxels of the slices may leave their common line: rounding in headers, not tilt."""
-TILT_DEGREES = 0.5
+OTHER_QUANTITIES = ("OD", "MGML", "PCT", "Z_EFF", "ED", "EDW")
+"""RescaleType of optical density, concentration, percent, atomic number, electron density (PS3.3 C.11.1.1.2)."""
 DIRECTION_TOLERANCE = 2e-3
 UNEVEN_PART = 0.1
 """How far a slice may lie from its place in an even stack, as a part of the spacing (headers are rounded)."""
@@ -42,7 +42,8 @@ class Plane:
     """One slice: where its pixels are, and the line from stored values to HU.
 
     position_mm: (3,) LPS of the first pixel. row, column: (3,) unit directions in which the column
-    and the row index grow. spacing_mm: between rows, between columns.
+    and the row index grow. spacing_mm: between rows, between columns. stated: what of the line the header states;
+    the rest is assumed.
     """
 
     file: DicomFile
@@ -53,6 +54,7 @@ class Plane:
     spacing_mm: tuple[float, float]
     slope: float
     intercept: float
+    stated: str = "slope and intercept"
 
     @property
     def name(self) -> str:
@@ -62,23 +64,34 @@ class Plane:
 def planes_of(file: DicomFile) -> list[Plane]:
     """The slices in a file: one, or one per frame of an enhanced CT object.
 
-    Raises IncompleteHeader, UnreadableFile (no pixels), GantryTilt (where the header admits it), NotCT (color).
+    Raises IncompleteHeader, UnreadableFile (no pixels), NotCT (color, floating point, another quantity).
     """
     header = file.header
+    if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
+        raise NotCT(f"{file.name} has pixels in floating point, as maps of other quantities have, not a CT slice's")
     if not {"PixelData", "Rows", "Columns"} <= set(header.dir()):
         raise UnreadableFile(f"{file.name} is truncated: it ends before its pixels; fetch it again")
     if header.get("SamplesPerPixel", 1) != 1:
         raise NotCT(f"{file.name} has {header.SamplesPerPixel} values per pixel: a color picture, not a CT slice")
-    tilt = float(_numbers(header, "GantryDetectorTilt", 1, file)[0]) if header.get("GantryDetectorTilt") else 0.0
-    if abs(tilt) > TILT_DEGREES:
-        raise GantryTilt(
-            f"{file.name} was taken with the gantry tilted by {tilt:g} degrees; expected slices that are not "
-            "sheared against each other: use an untilted reconstruction"
+    if header.get("ModalityLUTSequence") or str(header.get("RescaleType") or "HU") in OTHER_QUANTITIES:
+        raise NotCT(
+            f"{file.name} does not hold Hounsfield units (RescaleType {header.get('RescaleType') or 'none'}, or a "
+            "table of values): give the reconstruction in HU"
         )
     if "PerFrameFunctionalGroupsSequence" not in header:
+        if header.get("NumberOfFrames") not in (None, 0, 1):
+            raise IncompleteHeader(
+                f"{file.name} has {header.NumberOfFrames} frames but does not say where each lies "
+                "(PerFrameFunctionalGroupsSequence): give single slices or an enhanced CT"
+            )
         return [_plane(file, 0, lambda _: header)]
     shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
-    groups = header.PerFrameFunctionalGroupsSequence
+    groups = header.PerFrameFunctionalGroupsSequence or ()
+    frames = int(_numbers(header, "NumberOfFrames", 1, file)[0])
+    if frames != len(groups):
+        raise UnreadableFile(
+            f"{file.name} has {frames} frames but describes {len(groups)} (PerFrameFunctionalGroupsSequence): damaged"
+        )
 
     def finder(frame: int) -> Callable[[str], Dataset]:
         return lambda group: next((s[0] for s in (groups[frame].get(group), shared[0].get(group)) if s), Dataset())
@@ -98,9 +111,11 @@ def _plane(file: DicomFile, frame: int, group: Callable[[str], Dataset]) -> Plan
     spacing = numbers("PixelMeasuresSequence", "PixelSpacing", 2)
     rescale = group("PixelValueTransformationSequence")
     slope, intercept = (
-        float(_numbers(rescale, name, 1, file)[0]) if rescale.get(name) is not None else default
-        for name, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+        float(_numbers(rescale, name, 1, file)[0]) if rescale.get(name) is not None else None
+        for name in ("RescaleSlope", "RescaleIntercept")
     )
+    if slope == 0:
+        raise IncompleteHeader(f"{file.name} has a RescaleSlope of 0, by which all values are one: export it again")
     return Plane(
         file=file,
         frame=frame,
@@ -108,9 +123,15 @@ def _plane(file: DicomFile, frame: int, group: Callable[[str], Dataset]) -> Plan
         row=directions[0],
         column=directions[1],
         spacing_mm=(float(spacing[0]), float(spacing[1])),
-        slope=slope,
-        intercept=intercept,
+        slope=1.0 if slope is None else slope,
+        intercept=0.0 if intercept is None else intercept,
+        stated=stated(slope is not None, intercept is not None),
     )
+
+
+def stated(slope: bool, intercept: bool) -> str:
+    """`Plane.stated`, in words."""
+    return " and ".join(word for word, there in (("slope", slope), ("intercept", intercept)) if there) or "none"
 
 
 def _numbers(header: Dataset, attribute: str, count: int, file: DicomFile) -> NDArray[np.float64]:
@@ -133,8 +154,10 @@ def stack(planes: list[Plane], name: str) -> tuple[list[Plane], Grid]:
 
     This is also the order of ITK and 3D Slicer: for the usual axial series from inferior to superior.
 
-    Raises MixedSeries, DuplicateSlice, MissingSlice, UnevenSpacing, GantryTilt, ImpossibleSpacing.
+    Raises MixedSeries, DuplicateSlice, MissingSlice, UnevenSpacing, GantryTilt, ImpossibleSpacing, TooLarge.
     """
+    first = planes[0].file.header
+    check_size((len(planes), first.Rows, first.Columns), name)
     _check_alike(planes)
     row = np.mean([plane.row for plane in planes], axis=0)
     row /= np.linalg.norm(row)
@@ -148,21 +171,27 @@ def stack(planes: list[Plane], name: str) -> tuple[list[Plane], Grid]:
     distances = np.array([plane.position_mm @ normal for plane in planes])
     step = _check_even(planes, distances, normal)
     _check_straight(planes, row, column, distances)
+    warn_of_mixture([taken(plane.file.header) for plane in planes], name)
+    warn_of_tilt(planes[0].file.header)
     affine = np.eye(4)
     affine[:3, :3] = np.stack([normal * step, column * planes[0].spacing_mm[0], row * planes[0].spacing_mm[1]], axis=1)
     affine[:3, 3] = planes[0].position_mm
-    first = planes[0].file.header
     grid = Grid((len(planes), int(first.Rows), int(first.Columns)), affine)
     check_spacing(grid, name)
     return planes, grid
 
 
 def _check_alike(planes: list[Plane]) -> None:
-    """Raise MixedSeries unless all slices share size, spacing, orientation and frame of reference."""
+    """Raise MixedSeries unless all slices share patient, size, spacing, orientation, frame of reference, and what of
+    the line to HU they state."""
     first = planes[0]
     for plane in planes[1:]:
+        patients = {str(p.file.header.get("PatientID") or "").strip() for p in (first, plane)}
+        if len(patients - {""}) > 1:  # whose names are no message's business
+            raise MixedSeries(f"{first.name} and {plane.name} are of different patients: split the series")
         pairs = {
             "size": [f"{p.file.header.Rows}x{p.file.header.Columns}" for p in (first, plane)],
+            "rescale to HU": [p.stated for p in (first, plane)],
             "frame of reference": [str(p.file.header.get("FrameOfReferenceUID") or "none") for p in (first, plane)],
         }
         if not np.allclose(first.spacing_mm, plane.spacing_mm, rtol=1e-3):

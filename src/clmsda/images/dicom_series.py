@@ -16,15 +16,19 @@ from pydicom import Dataset
 
 from clmsda.errors import InputError
 from clmsda.geometry import AIR_HU, Grid, Volume
-from clmsda.images.dicom_files import DicomFile, load
+from clmsda.images.dicom_files import CT_CLASSES, PICTURES, DicomFile, load, slices_only
 from clmsda.images.dicom_heads import Head, skim
+from clmsda.images.dicom_mixture import warn_of_mixture
+from clmsda.images.dicom_padding import as_stored
 from clmsda.images.dicom_pixels import read_planes
-from clmsda.images.dicom_planes import Plane, planes_of, stack
+from clmsda.images.dicom_planes import Plane, planes_of, stack, stated
 from clmsda.images.errors import Localizer, UnreadableFile
 from clmsda.images.orientation import axial_first
 from clmsda.images.plausibility import check_ct
 
 IMAGE_TYPE, SERIES_UID, FRAME_UID = 0x00080008, 0x0020000E, 0x00200052
+SOP_CLASS, KVP, KERNEL, ACQUISITION = 0x00080016, 0x00180060, 0x00181210, 0x00200012
+PADDING, PADDING_LIMIT, RESCALE_TYPE, VALUES = 0x00280120, 0x00280121, 0x00281054, 0x00283000
 GANTRY_TILT, POSITION, ORIENTATION = 0x00181120, 0x00200032, 0x00200037
 SAMPLES, FRAMES, ROWS, COLUMNS, SPACING = 0x00280002, 0x00280008, 0x00280010, 0x00280011, 0x00280030
 BITS_ALLOCATED, BITS_STORED, SIGNED = 0x00280100, 0x00280101, 0x00280103
@@ -51,8 +55,8 @@ def open_series(files: Sequence[Path]) -> Series:
 
 
 def _open_any(files: Sequence[Path]) -> Series:
-    loaded = [file for file in map(load, files) if not file.is_localizer]
-    if not loaded:
+    loaded = slices_only([load(path) for path in files])
+    if all(file.is_localizer for file in loaded):
         raise Localizer(f"expected CT slices, found only localizers ({files[0].name} ...)")
     planes, grid = stack([plane for file in loaded for plane in planes_of(file)], "the series")
     volume = axial_first(read_planes(planes, grid))
@@ -67,8 +71,7 @@ def _open_plain(files: Sequence[Path]) -> Series | None:
         head = skim(path)
         if head is None or not _is_plain(head):
             return None
-        if "LOCALIZER" not in head.text(IMAGE_TYPE):
-            heads[path] = head
+        heads[path] = head
     if not heads or len({_alike(head) for head in heads.values()}) > 1:
         return None
     _check_lengths(heads)
@@ -81,6 +84,8 @@ def _open_plain(files: Sequence[Path]) -> Series | None:
         return None
     if np.abs(grid.affine[2, :3] / grid.spacing_mm).argmax() != 0:
         return None  # coronal and sagittal stacks are turned
+    ways = [[heads[plane.file.path].text(tag) for tag in (KVP, KERNEL, ACQUISITION)] for plane in planes]
+    warn_of_mixture([(voltage, kernel, acquisition) for voltage, kernel, acquisition in ways], str(files[0].parent))
     uid = first.text(SERIES_UID)
 
     def slices(low: int, high: int) -> Iterator[NDArray[np.int16]]:
@@ -102,7 +107,12 @@ def _is_plain(head: Head) -> bool:
             float(head.text(tag) or x) for tag, x in ((SLOPE, 1), (INTERCEPT, 0), (GANTRY_TILT, 0))
         )
         return (
-            head.short(SAMPLES) == 1
+            head.text(SOP_CLASS) in CT_CLASSES
+            and not any(word in head.text(IMAGE_TYPE) for word in ("LOCALIZER", *PICTURES))
+            and head.text(RESCALE_TYPE) in ("", "HU", "US")
+            and VALUES not in head.elements
+            and all(_is_air(head, tag, intercept) for tag in (PADDING, PADDING_LIMIT) if tag in head.elements)
+            and head.short(SAMPLES) == 1
             and FRAMES not in head.elements
             and head.short(BITS_ALLOCATED) == 16
             and 8 < head.short(BITS_STORED) <= 16
@@ -116,10 +126,17 @@ def _is_plain(head: Head) -> bool:
         return False
 
 
-def _alike(head: Head) -> tuple[bytes, ...]:
+def _is_air(head: Head, padding: int, intercept: float) -> bool:
+    """Whether padding becomes air as all does that is below it."""
+    stored = as_stored(head.short(padding), 16, bool(head.short(SIGNED)))
+    return head.short(BITS_STORED) == 16 and stored + intercept <= AIR_HU
+
+
+def _alike(head: Head) -> tuple[bytes | str, ...]:
     """What must be the same in all slices of a series."""
     tags = (SERIES_UID, FRAME_UID, ROWS, COLUMNS, SPACING, ORIENTATION)
-    return tuple(head.elements.get(tag, b"") for tag in tags)
+    line = stated(bool(head.text(SLOPE)), bool(head.text(INTERCEPT)))
+    return (line, *(head.elements.get(tag, b"") for tag in tags))
 
 
 def _check_lengths(heads: dict[Path, Head]) -> None:

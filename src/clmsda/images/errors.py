@@ -52,11 +52,19 @@ class UnevenSpacing(InputError):
 
 
 class GantryTilt(InputError):
-    """Slices that are sheared against each other because the gantry was tilted."""
+    """Slices that are sheared against each other, as by a gantry that was tilted."""
 
 
 class ImpossibleSpacing(InputError):
     """Distances between voxels that no chest CT has."""
+
+
+class Contradiction(InputError):
+    """A header that says two things which cannot both be true."""
+
+
+class TooLarge(InputError):
+    """More voxels, or an archive with more in it, than is ever unpacked."""
 
 
 class NotVolume(InputError):

@@ -36,7 +36,8 @@ def read_mask(path: str | os.PathLike[str], *, grid: Grid | None = None, roi: st
         if roi is not None:
             raise RoiNotFound(f"{path} has labels without names: leave out the region's name {roi!r}")
         mask = _labels(read_voxels(path))
-        return mask if grid is None else onto(mask, grid)
+        cropped = ".seg." in path.name.lower()  # 3D Slicer keeps the part of the image's grid that has segments
+        return mask if grid is None else onto(mask, grid, part=cropped)
     from clmsda.images.dicom_seg import read_segments
     from clmsda.images.rtstruct import read_roi
 
@@ -86,13 +87,13 @@ def _labels(mask: Volume) -> Volume:
 
 def _dicom_mask(path: Path) -> DicomFile:
     """The RTSTRUCT or SEG that a file is or a folder holds."""
-    from clmsda.images.dicom_files import is_dicom, load, load_all
+    from clmsda.images.dicom_files import is_dicom, load_all
 
     if not path.exists():
         raise MissingPath(f"there is no file or folder {path}")
     if path.is_file() and not is_dicom(path):
         raise UnknownFormat(f"{path} is neither DICOM nor named .nii, .nii.gz, .nrrd, .mha or .mhd")
-    files = [load(path)] if path.is_file() else load_all(path, path)
+    files = load_all(path, path)
     masks = [file for file in files if file.sop_class in (RTSTRUCT_CLASS, *SEG_CLASSES)]
     if len(masks) == 1:
         return masks[0]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
+
 import numpy as np
 from numpy.typing import NDArray
 
 from clmsda.geometry import Grid, Volume
-from clmsda.images.errors import ImpossibleSpacing, NotHounsfield
+from clmsda.images.errors import GantryTilt, ImpossibleSpacing, NotHounsfield, TooLarge
 
 SPACING_MM = (0.05, 25.0)
 """Shortest and longest distance between voxels that is believed."""
@@ -15,6 +18,35 @@ AIR_BELOW_HU = -500
 SOFT_TISSUE_HU = (-200, 300)
 LEAST_PART = 0.001
 """At least this part of the voxels must be air or lung, and at least this part soft tissue."""
+
+
+MOST_VOXELS = 1 << 31
+"""Eight times as many as the largest CTs have: what claims more is damaged or malicious."""
+
+DRIFT_MM = 0.5
+"""How far the first voxels of the slices may leave their common line: rounding in headers, not tilt."""
+
+
+def check_size(shape: Sequence[int], name: str) -> None:
+    """Raise TooLarge for more than `MOST_VOXELS`, before memory is asked for."""
+    if prod(int(length) for length in shape) > MOST_VOXELS:
+        raise TooLarge(
+            f"{name} claims {'x'.join(str(int(length)) for length in shape)} voxels; expected at most "
+            f"{MOST_VOXELS:,} in all: it is damaged, or give a part of it"
+        )
+
+
+def check_straight(grid: Grid, name: str) -> None:
+    """Raise GantryTilt if the axes are sheared so that an edge's end is more than `DRIFT_MM` away from where it ought
+    to be."""
+    directions = grid.affine[:3, :3] / grid.spacing_mm
+    lengths = grid.spacing_mm * (np.array(grid.shape) - 1)
+    cosines = np.abs(directions.T @ directions - np.eye(3))
+    if (cosines * np.maximum.outer(lengths, lengths)).max() > DRIFT_MM:
+        raise GantryTilt(
+            f"{name}: its axes are sheared by {np.degrees(np.arcsin(min(1.0, cosines.max()))):.1f} degrees against "
+            "each other, as by a tilted gantry: use an untilted reconstruction, or resample it"
+        )
 
 
 def check_spacing(grid: Grid, name: str) -> None:

@@ -70,7 +70,7 @@ def read_scan_facts(path: str | os.PathLike[str], volume: Volume, *, series: str
     path = Path(path)
     if path.is_file() and is_voxel_file(path):
         return ScanFacts(slice_spacing_mm=spacing_mm)
-    from clmsda.images.dicom_files import opened
+    from clmsda.images.archives import opened
 
     with opened(path) as root:
         for header in _headers(root):
@@ -126,12 +126,9 @@ def _headers(root: Path) -> Iterator[Dataset]:
     """The heads of the DICOM files of a folder (or the one file), with what `facts_of` asks for."""
     import pydicom
 
-    from clmsda.images.dicom_files import is_dicom
+    from clmsda.images.dicom_files import is_dicom, walk
 
-    walked = (
-        ([root],) if root.is_file() else (sorted(Path(at, name) for name in names) for at, _, names in os.walk(root))
-    )
-    for path in (path for paths in walked for path in paths if is_dicom(path)):
+    for path in (path for path in ([root] if root.is_file() else walk(root)) if path.is_file() and is_dicom(path)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom names every value that is longer than the standard allows
             yield pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))

@@ -1,4 +1,4 @@
-"""NIfTI, NRRD and MetaImage files, through SimpleITK (which speaks LPS in all of them)."""
+"""NIfTI, NRRD and MetaImage files in and out; the latter two are read, and all written, through SimpleITK."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import numpy as np
 from clmsda.files import replacing
 from clmsda.geometry import Grid, GridError, Volume
 from clmsda.images.errors import NotVolume, UnknownFormat, UnreadableFile
-from clmsda.images.nifti_header import check_nifti
+from clmsda.images.nifti_voxels import read_nifti
+from clmsda.images.nrrd_header import check_space
 from clmsda.images.orientation import axial_first
-from clmsda.images.plausibility import check_spacing
+from clmsda.images.plausibility import check_size, check_spacing, check_straight
+from clmsda.images.silence import silence
 
 if TYPE_CHECKING:
     import SimpleITK
@@ -30,29 +32,39 @@ def is_voxel_file(path: Path) -> bool:
 def read_voxels(path: Path) -> Volume:
     """A three-dimensional image with one number per voxel, as stored; the slice axis nearest to superior.
 
-    Raises UnreadableFile, NotVolume (2-D, 4-D, colors, vectors, complex), ImpossibleSpacing,
-    NotHounsfield (NaN in a NIfTI, which ITK would read as 0).
+    Raises UnreadableFile, NotVolume (2-D, 4-D, colors, vectors, complex), TooLarge, ImpossibleSpacing, GantryTilt (a
+    sheared grid), Contradiction (a NIfTI's sform and qform), NotHounsfield (NaN in a NIfTI).
     """
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    name = path.name.lower()
     try:
-        reader.ReadImageInformation()
-        _check_header(reader, path)
-        size = reader.GetSize()
-        if len(size) > 3:
-            reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            check_nifti(path)
-        image = reader.Execute()
-        grid = _grid(image)
+        if name.endswith((".nrrd", ".nhdr")):
+            check_space(path)
+        volume = read_nifti(path) if name.endswith((".nii", ".nii.gz")) else _read_with_itk(path)
     except (RuntimeError, OSError, EOFError, zlib.error) as error:
         raise UnreadableFile(f"{path} cannot be read; is it truncated or damaged? ({_reason(error)})") from error
     except GridError as error:
         raise UnreadableFile(f"{path} has a header that places no voxels: {error}") from error
-    check_spacing(grid, str(path))
-    return axial_first(Volume(sitk.GetArrayFromImage(image), grid, path.name))
+    check_spacing(volume.grid, str(path))
+    return axial_first(volume)
+
+
+def _read_with_itk(path: Path) -> Volume:
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.GlobalWarningDisplayOff()  # what deserves a word is said in ours
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with silence():
+        reader.ReadImageInformation()
+    _check_header(reader, path)
+    size = reader.GetSize()
+    if len(size) > 3:
+        reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
+    with silence():
+        image = reader.Execute()
+    grid = _grid(image)
+    check_straight(grid, str(path))
+    return Volume(sitk.GetArrayFromImage(image), grid, path.name)
 
 
 def _check_header(reader: SimpleITK.ImageFileReader, path: Path) -> None:
@@ -61,6 +73,7 @@ def _check_header(reader: SimpleITK.ImageFileReader, path: Path) -> None:
 
     shape = "x".join(map(str, reversed(reader.GetSize())))
     lengths = [n for n in reader.GetSize()[3:] if n > 1]
+    check_size(reader.GetSize(), str(path))
     expected = f"expected one three-dimensional image, found {path}"
     if reader.GetNumberOfComponents() != 1 or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
         kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,14 @@ def refuse_nothing(found: Segmentation) -> None:
         raise NoLesion("; ".join(f"lesion {one.label}: {', '.join(one.warnings)}" for one in found.lesions))
 
 
-def report(found: Segmentation, ct: Path, volume: Volume, *, anonymize: bool = False) -> dict[str, Any]:
+def report(
+    found: Segmentation, ct: Path, volume: Volume, *, warnings: Sequence[str] = (), anonymize: bool = False
+) -> dict[str, Any]:
     """The measurements as JSON, with the facts of the scan, and each lesion's tracking UID where the CT is a series.
 
-    ct: where `volume` was read from. Anonymous, the report names neither the series (its UID, or a file's name) nor
-    the date, nor what is derived from them.
+    ct: where `volume` was read from. warnings: what was said of it (`clmsda.errors.heard`). Anonymous, the report
+    names neither the series (its UID, or a file's name) nor the date, nor what is derived from them; of warnings,
+    which name files, only that there were some.
     """
     from clmsda.dicom_objects import tracking_uid
     from clmsda.images.scan_facts import read_scan_facts
@@ -34,12 +38,13 @@ def report(found: Segmentation, ct: Path, volume: Volume, *, anonymize: bool = F
     facts = read_scan_facts(ct, volume, series=found.source if in_series else None)
     if anonymize:
         measured["image"] = ""
+        warnings = [f"the CT was read with {len(warnings)} warnings, which name files"] if warnings else []
         facts = replace(facts, date=None, patient_check=None)
     elif in_series:
         for lesion in measured["lesions"]:
             lesion["tracking_uid"] = tracking_uid(found.source, lesion["label"])
     lesions = measured.pop("lesions")
-    return {**measured, "scan": facts.to_json(), "lesions": lesions}
+    return {**measured, "scan": facts.to_json(), "warnings": list(warnings), "lesions": lesions}
 
 
 def findings(found: Segmentation, volume: Volume, series_uid: str) -> list[Finding]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from clmsda.errors import heard
 from clmsda.files import make_folder, replacing
 from clmsda.geometry import Grid, Volume
 from clmsda.images.errors import NotCT
@@ -72,11 +73,12 @@ def segment_series(
         whole.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # pydicom quotes values that break a rule, a patient's among them
         pull(server, listed, ct, lambda count: progress(f"{count} of {listed.images or '?'} slices"))
-        volume = read_ct(ct, series=series_uid)
-        source = read_source(ct, series=series_uid)
+        with heard() as said:
+            volume = read_ct(ct, series=series_uid)
+            source = read_source(ct, series=series_uid)
         found = segment(volume, prompts_on(volume.grid), model, device=device, progress=progress)
         refuse_nothing(found)
-        measured = report(found, ct, volume)
+        measured = report(found, ct, volume, warnings=said)
         seg, rtstruct, sr = paths
         write_objects(source, findings(found, volume, source.series_uid), seg=seg, rtstruct=rtstruct, sr=sr)
     return Segmented(listed, volume, found, measured, read_instances(places))
