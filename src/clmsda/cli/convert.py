@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clmsda.cli.options import DicomSeg, LabelMap, Rtstruct, Sr, check_places, check_suffix, dicom_outputs, status
+from clmsda.cli.options import (
+    DicomSeg,
+    Heard,
+    LabelMap,
+    Rtstruct,
+    Sr,
+    check_places,
+    check_suffix,
+    dicom_outputs,
+    status,
+)
 from clmsda.files import replacing
 
 if TYPE_CHECKING:
@@ -34,7 +44,8 @@ def convert(
         str | None, typer.Option(metavar="UID", help="Which CT series, where --reference holds several.")
     ] = None,
     roi: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which ROI of an RTSTRUCT or segment of a DICOM SEG.")
+        str | None,
+        typer.Option(metavar="NAME|NUMBER", help="Which ROI of an RTSTRUCT, segment of a DICOM SEG, or label."),
     ] = None,
     dicom_seg: DicomSeg = None,
     rtstruct: Rtstruct = None,
@@ -69,7 +80,7 @@ def convert(
         paths, voxel_paths = (
             {kind: whole.enter_context(replacing(path)) for kind, path in group.items()} for group in (objects, voxels)
         )
-        with status(f"Reading {mask}"):
+        with status(f"Reading {mask}"), Heard():
             source, ct, labels = _read(mask, reference, series, roi, bool(objects))
         if source is not None:
             findings = _findings(source, ct, labels, mask, roi, algorithm)
@@ -102,13 +113,15 @@ def _read(
     """The source (where objects are wanted), the CT, and the labels on its grid."""
     from clmsda.dicom_objects import check_series, read_source
     from clmsda.images import read_ct, read_mask
+    from clmsda.images.drawn_on import check_drawn_on
     from clmsda.images.voxel_files import is_voxel_file
 
     source = read_source(reference, series=series) if for_objects else None
     ct = read_ct(reference, series=series)
+    check_drawn_on(mask, reference, ct.source, roi, say_series=False)  # another series is refused below
     labels = read_mask(mask, grid=ct.grid, roi=roi)
     if not (reference.is_file() and is_voxel_file(reference)):
-        check_series(mask, ct.source)
+        check_series(mask, ct.source, roi)
     return source, ct, labels
 
 
@@ -120,7 +133,7 @@ def _findings(
     from clmsda.dicom_objects import BY_HAND, carry_over, findings_of
 
     findings = findings_of(labels, ct, series_uid=source.series_uid, algorithm=BY_HAND)
-    findings = carry_over(findings, mask, roi)
+    findings = carry_over(findings, mask, roi, series_uid=source.series_uid)
     return findings if algorithm is None else tuple(replace(one, algorithm=algorithm) for one in findings)
 
 

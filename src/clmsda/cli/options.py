@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -62,6 +63,30 @@ LabelMap = Annotated[
 ]
 
 STDOUT = Path("-")
+
+
+class Heard(logging.Handler):
+    """What the readers warn of while it is entered: shown as before, and kept as `lines`, each once, for the JSON."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = " ".join(record.getMessage().split())
+        if text not in self.lines:
+            self.lines.append(text)
+            if self._alone:
+                typer.echo(f"warning: {text}", err=True)
+
+    def __enter__(self) -> Heard:
+        logger = logging.getLogger("clmsda")
+        self._alone = not logger.hasHandlers()  # else others show them
+        logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("clmsda").removeHandler(self)
 
 
 def prompts_of(

@@ -12,7 +12,7 @@ from pydicom import Dataset
 
 from clmsda.images.dicom_files import DicomFile
 from clmsda.images.errors import OtherFrame
-from clmsda.images.masks import dicom_mask
+from clmsda.images.masks import damage_named, dicom_mask
 from clmsda.images.region_names import choose, regions_of
 from clmsda.images.rtstruct import referenced_series
 from clmsda.images.scan_facts import read_frame_uid
@@ -21,22 +21,18 @@ from clmsda.images.voxel_files import is_voxel_file
 log = logging.getLogger(__name__)
 
 
-def check_drawn_on(mask: Path, image: Path, series: str, roi: str | None) -> None:
+def check_drawn_on(mask: Path, image: Path, series: str, roi: str | None, *, say_series: bool = True) -> None:
     """Raise OtherFrame for a mask in another frame of reference than an image; say where its series is another one.
 
-    series: of the image, where it is DICOM. roi: the region, as in `read_mask`.
+    series: of the image, where it is DICOM. roi: the region, as in `read_mask`. Nothing is known of voxel files.
     """
-    check_frame(mask, image, series, roi)
-    file = None if is_voxel_file(image) and image.is_file() else dicom_mask(mask)
-    if file is not None:
-        say_other_series(file, series, roi)
-
-
-def check_frame(mask: Path, image: Path, series: str, roi: str | None) -> None:
-    """Raise OtherFrame for a mask in another frame of reference than an image. Arguments as in `check_drawn_on`."""
     file = dicom_mask(mask)
-    if file is not None and not (image.is_file() and is_voxel_file(image)):
+    if file is None or (image.is_file() and is_voxel_file(image)):
+        return
+    with damage_named(file):
         compare_frames(file, read_frame_uid(image, series=series), roi)
+        if say_series:
+            say_other_series(file, series, roi)
 
 
 def compare_frames(file: DicomFile, frame_uid: str, roi: str | None) -> None:

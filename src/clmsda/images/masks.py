@@ -42,7 +42,7 @@ def read_mask(path: str | os.PathLike[str], *, grid: Grid | None = None, roi: st
             mask = _one_label(mask, roi, path)
         return mask if grid is None else onto(mask, grid)
     file = _dicom_mask(path)
-    with _damage_named(file):
+    with damage_named(file):
         return _read_dicom(file, path, grid, roi)
 
 
@@ -58,7 +58,7 @@ def _read_dicom(file: DicomFile, path: Path, grid: Grid | None, roi: str | None)
 
 
 @contextmanager
-def _damage_named(file: DicomFile) -> Iterator[None]:
+def damage_named(file: DicomFile) -> Iterator[None]:
     """Content that is damaged in a new way is refused, too: pydicom raises almost anything when it is looked at."""
     try:
         yield
@@ -94,7 +94,7 @@ def described(path: str | os.PathLike[str], roi: str | None = None) -> dict[int,
     file = dicom_mask(Path(path))
     if file is None:
         return {}
-    with _damage_named(file):
+    with damage_named(file):
         regions = regions_of(file)
         if roi is not None or file.sop_class == RTSTRUCT_CLASS:
             return {1: choose(regions, roi, file.name)}
@@ -106,7 +106,7 @@ def list_rois(path: str | os.PathLike[str]) -> list[str]:
     from clmsda.images.region_names import regions_of
 
     file = _dicom_mask(Path(path))
-    with _damage_named(file):
+    with damage_named(file):
         return [region.name for region in regions_of(file)]
 
 

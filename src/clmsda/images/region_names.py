@@ -86,9 +86,12 @@ def choose(regions: Sequence[Region], roi: str | None, where: str) -> Region:
     raise RoiNotFound(f"{where} holds no region {roi!r}; found {listed}")
 
 
-def lesion_numbers(texts: Sequence[str]) -> list[int] | None:
-    """The numbers of the lesions in what they are called, if each has one of its own."""
-    found = [LESION.search(text) for text in texts]
+def lesion_numbers(texts: Sequence[str], *, alone: bool = False) -> list[int] | None:
+    """The numbers of the lesions in what they are called ("lesion 3"), if each has one of its own.
+
+    alone: nothing else may stand in a text.
+    """
+    found = [LESION.fullmatch(text) if alone else LESION.search(text) for text in texts]
     numbers = [int(one[1]) for one in found if one]
     return numbers if len(numbers) == len(texts) == len(set(numbers)) else None
 
@@ -118,8 +121,8 @@ def _rois(file: DicomFile) -> list[Region]:
 def _labels(segments: Sequence[Dataset], numbers: Sequence[int]) -> list[int]:
     """The lesions' numbers where all segments tell them (but for a background, 0), else the segments'."""
     named = [n for n, number in enumerate(numbers) if number]
-    for keyword in ("SegmentDescription", "TrackingID"):
-        found = lesion_numbers([_text(segments[n], keyword) for n in named])
+    for keyword, alone in (("SegmentDescription", True), ("TrackingID", False)):
+        found = lesion_numbers([_text(segments[n], keyword) for n in named], alone=alone)
         if found and all(label in LABELS for label in found):
             labels = [0] * len(numbers)
             for n, label in zip(named, found, strict=True):
