@@ -86,7 +86,7 @@ def convert(
             findings = _findings(source, ct, labels, mask, roi, algorithm)
             _write_objects(source, findings, paths, labelmap)
         for path in voxel_paths.values():
-            _write_voxels(labels, path)
+            _write_voxels(_with_lesion_numbers(labels, mask, roi), path)
     for path in (*objects.values(), *voxels.values()):
         typer.echo(str(path))
 
@@ -118,10 +118,10 @@ def _read(
 
     source = read_source(reference, series=series) if for_objects else None
     ct = read_ct(reference, series=series)
-    check_drawn_on(mask, reference, ct.source, roi, say_series=False)  # another series is refused below
-    labels = read_mask(mask, grid=ct.grid, roi=roi)
     if not (reference.is_file() and is_voxel_file(reference)):
         check_series(mask, ct.source, roi)
+        check_drawn_on(mask, reference, ct.source, roi)
+    labels = read_mask(mask, grid=ct.grid, roi=roi)
     return source, ct, labels
 
 
@@ -142,6 +142,20 @@ def _write_objects(source: Source, findings: tuple[Finding, ...], paths: dict[st
 
     with status("Writing DICOM objects"):
         write_objects(source, findings, **paths, labelmap=labelmap)
+
+
+def _with_lesion_numbers(labels: Volume, mask: Path, roi: str | None) -> Volume:
+    """Segments under the numbers of their lesions, where the mask tells these; one region that was chosen stays 1."""
+    import numpy as np
+
+    from clmsda.geometry import Volume
+    from clmsda.images.masks import described
+
+    table = np.arange(int(labels.voxels.max()) + 1, dtype=np.uint16)
+    for number, region in described(mask, roi).items() if roi is None else ():
+        if number < len(table) and "SegmentNumber" in region.item:
+            table[number] = region.label
+    return Volume(table[labels.voxels], labels.grid, labels.source)
 
 
 def _write_voxels(labels: Volume, path: Path) -> None:

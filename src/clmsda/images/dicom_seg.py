@@ -27,9 +27,8 @@ MOST_VOXELS = 1 << 32
 
 
 def read_segments(file: DicomFile, grid: Grid | None, segment: str | None) -> Volume:
-    """The segments as labels: each voxel has its segment's label, or 1 if one `segment` is named.
+    """The segments as labels: each voxel has its segment's number, or 1 if one `segment` is named.
 
-    Labels are the segments' numbers, or those of the lesions where the file tells them (see `region_names`).
     Frames are placed by position; those that are all zero may be missing. Fractions of at least one
     half count as inside. On `grid` if it is given, else on the smallest grid that holds all frames.
     Slices without a voxel between others of a segment are said.
@@ -40,7 +39,6 @@ def read_segments(file: DicomFile, grid: Grid | None, segment: str | None) -> Vo
     groups = _groups(file)
     regions = regions_of(file)
     chosen = None if segment is None else choose(regions, segment, file.name)
-    table = _labels_by_number(regions, chosen)
     positions, own = _stack(file, groups, grid)
     frames = _frames(file, len(groups))
     labels = np.zeros(own.shape, np.uint16)
@@ -50,18 +48,10 @@ def read_segments(file: DicomFile, grid: Grid | None, segment: str | None) -> Vo
             number = int(_needed(group, "SegmentIdentificationSequence", "ReferencedSegmentNumber", file))
             numbers = (frame >= _least_inside(file)) * np.uint16(number)
         _check_described(numbers, regions, file)
-        _add(labels[position], table[numbers], file)
+        _add(labels[position], numbers if chosen is None else (numbers == chosen.number).astype(np.uint16), file)
     _say_gaps(labels, regions, chosen, file)
     mask = Volume(labels, own, file.name)
     return axial_first(mask) if grid is None else onto(mask, grid, part=True)
-
-
-def _labels_by_number(regions: Sequence[Region], chosen: Region | None) -> NDArray[np.uint16]:
-    """(65536,) the label of every segment number."""
-    table = np.zeros(1 << 16, np.uint16)
-    for region in regions:
-        table[region.number] = region.label if chosen is None else region == chosen
-    return table
 
 
 def _least_inside(file: DicomFile) -> float:
@@ -94,9 +84,9 @@ def _add(plane: NDArray[np.uint16], values: NDArray[np.uint16], file: DicomFile)
 
 def _say_gaps(labels: NDArray[np.uint16], regions: Sequence[Region], chosen: Region | None, file: DicomFile) -> None:
     for region in regions if chosen is None else [chosen]:
-        label = region.label if chosen is None else 1
-        if label:
-            slices = np.flatnonzero((labels == label).any(axis=(1, 2)))
+        value = region.number if chosen is None else 1
+        if value:
+            slices = np.flatnonzero((labels == value).any(axis=(1, 2)))
             say_gaps(slices.tolist(), f"segment {region.name!r} in {file.name}", "voxel")
 
 

@@ -21,7 +21,7 @@ from clmsda.images.voxel_files import is_voxel_file
 log = logging.getLogger(__name__)
 
 
-def check_drawn_on(mask: Path, image: Path, series: str, roi: str | None, *, say_series: bool = True) -> None:
+def check_drawn_on(mask: Path, image: Path, series: str, roi: str | None) -> None:
     """Raise OtherFrame for a mask in another frame of reference than an image; say where its series is another one.
 
     series: of the image, where it is DICOM. roi: the region, as in `read_mask`. Nothing is known of voxel files.
@@ -31,8 +31,7 @@ def check_drawn_on(mask: Path, image: Path, series: str, roi: str | None, *, say
         return
     with damage_named(file):
         compare_frames(file, read_frame_uid(image, series=series), roi)
-        if say_series:
-            say_other_series(file, series, roi)
+        say_other_series(file, series, roi)
 
 
 def compare_frames(file: DicomFile, frame_uid: str, roi: str | None) -> None:

@@ -30,8 +30,8 @@ def read_mask(path: str | os.PathLike[str], *, grid: Grid | None = None, roi: st
     path: a .nii, .nii.gz, .nrrd, .mha, .mhd file, an RTSTRUCT or a DICOM SEG (or a folder with one of these).
     grid: the image's; the result is then on exactly that grid. An RTSTRUCT needs it.
     roi: name or number of the ROI or segment, or a label of a voxel file; needed for an RTSTRUCT with several.
-    The region that is chosen is label 1; several segments are their numbers, or those of the lesions where a SEG tells
-    them (`described` names the regions). Copies of contours, gaps between them and the like go to the log.
+    The region that is chosen is label 1; several segments are their numbers (`described` tells what else the file says
+    of them). Copies of contours, gaps between them and the like go to the log.
 
     Raises GridMismatch, NotLabels, RoiNotFound, BadContour and others of `clmsda.images.errors`.
     """
@@ -98,7 +98,7 @@ def described(path: str | os.PathLike[str], roi: str | None = None) -> dict[int,
         regions = regions_of(file)
         if roi is not None or file.sop_class == RTSTRUCT_CLASS:
             return {1: choose(regions, roi, file.name)}
-        return {region.label: region for region in regions if region.label}
+        return {region.number: region for region in regions if region.number}
 
 
 def list_rois(path: str | os.PathLike[str]) -> list[str]:
