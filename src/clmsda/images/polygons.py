@@ -43,13 +43,18 @@ def same(one: Polygon, other: Polygon) -> bool:
     return within(one, other) and within(other, one)
 
 
-def solids_and_holes(polygons: Sequence[Polygon]) -> list[tuple[int, list[int]]]:
-    """For every polygon that adds to the region, its number and those of the holes in it. No polygon may be a copy."""
-    count = len(polygons)
-    inside = np.array([[i != j and within(polygons[i], polygons[j]) for j in range(count)] for i in range(count)])
-    around = [np.flatnonzero(row) for row in inside.reshape(count, count)]
+def solids_and_holes(polygons: Sequence[Polygon], filled: NDArray[np.bool_]) -> list[tuple[int, list[int]]]:
+    """For every polygon that adds to the region, its number and those of the holes in it. No polygon may be a copy.
+
+    filled: (polygons, rows, columns), the voxels within each. What fills the hole of a keyhole shares none with it.
+    """
+    numbers = range(len(polygons))
+    inside = np.array([[i != j and within(polygons[i], polygons[j]) for j in numbers] for i in numbers])
+    for i, j in np.argwhere(inside):
+        inside[i, j] = (filled[i] & filled[j]).any()
+    around = [np.flatnonzero(row) for row in inside]
     hole = [_groups(containers, inside) % 2 == 1 for containers in around]
-    return [(i, [j for j in range(count) if hole[j] and inside[j, i]]) for i in range(count) if not hole[i]]
+    return [(i, [j for j in numbers if hole[j] and inside[j, i]]) for i in numbers if not hole[i]]
 
 
 def _groups(polygons: Iterable[int], inside: NDArray[np.bool_]) -> int:

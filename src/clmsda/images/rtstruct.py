@@ -108,7 +108,7 @@ def _draw(plane: NDArray[np.uint8], outlines: list[_Outline]) -> None:
     filled = np.zeros((len(polygons), *plane.shape), bool)
     for mask, polygon in zip(filled, polygons, strict=True):
         _fill(mask.view(np.uint8), polygon)
-    for solid, holes in solids_and_holes(polygons):
+    for solid, holes in solids_and_holes(polygons, filled):
         plane |= filled[solid] & ~filled[holes].any(axis=0)
 
 
