@@ -195,14 +195,14 @@ def _step(
     if wanted is not None:
         axis = np.abs(normal @ (wanted.affine[:3, :3] / wanted.spacing_mm)).argmax()
         return float(wanted.spacing_mm[axis])
-    stated = _stated(measures)
     levels = np.unique(np.round(heights, 2))
     if len(levels) < 2:
-        if not stated:
+        thickness = _stated(measures, "SpacingBetweenSlices") or _stated(measures, "SliceThickness")
+        if not thickness:
             raise IncompleteHeader(f"{file.name} does not tell how thick its one slice is: give the image (--image CT)")
-        return stated
-    smallest = float(np.diff(levels).min())
-    if _states_spacing(measures) and stated < 0.9 * smallest and abs(smallest / stated % 1 - 0.5) > 0.4:
+        return thickness
+    smallest, stated = float(np.diff(levels).min()), _stated(measures, "SpacingBetweenSlices")
+    if 0 < stated < 0.9 * smallest and abs(smallest / stated % 1 - 0.5) > 0.4:
         raise UnevenSpacing(
             f"{file.name} has frames at least {smallest:.4g} mm apart, but states slices every {stated:.4g} mm: give "
             "the image that it was drawn on (--image CT), which tells which is true"
@@ -210,25 +210,18 @@ def _step(
     above = heights - heights.min()
     numbers = np.rint(above / smallest)
     step = float((above * numbers).sum() / (numbers**2).sum())  # positions are rounded: all of them count
-    return stated if _states_spacing(measures) and abs(stated - step) < 1e-3 * step else step
+    return stated if abs(stated - step) < 1e-3 * step else step
 
 
-def _stated(measures: Dataset) -> float:
-    """The distance between slices, or else their thickness, that the file states; 0 for none."""
-    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
-        try:
-            value = abs(float(measures.get(keyword) or 0))
-        except (TypeError, ValueError):
-            continue
-        if 0 < value < np.inf:
-            return value
-    return 0.0
-
-
-def _states_spacing(measures: Dataset) -> bool:
-    return bool(measures.get("SpacingBetweenSlices"))
+def _stated(measures: Dataset, keyword: str) -> float:
+    """A distance in mm that the file states; 0 for none."""
+    try:
+        value = abs(float(measures.get(keyword) or 0))
+    except (TypeError, ValueError):
+        return 0.0
+    return value if value < np.inf else 0.0
 
 
 def _is_step(measures: Dataset, step: float) -> bool:
     """Whether the file states this distance between its slices, so that the empty ones between frames are left out."""
-    return _states_spacing(measures) and abs(_stated(measures) - step) < 0.1 * step
+    return abs(_stated(measures, "SpacingBetweenSlices") - step) < 0.1 * step
