@@ -87,7 +87,8 @@ def ct_of(patient: str, *tumors: Volume) -> list[Dataset]:
 
 def rtstruct_of(ct: Sequence[Dataset], rois: Mapping[str, Volume | None], series_uid: str = "") -> Dataset:
     """A structure set drawn on a CT, or as it says on another series; a ROI without a volume is empty."""
-    dataset = rtstruct({name: contours_of(mask, 1) if mask else [] for name, mask in rois.items()})
+    outlines = {name: contours_of(mask, 1) if mask else [] for name, mask in rois.items()}
+    dataset = rtstruct(outlines, frame_uid=ct[0].FrameOfReferenceUID)
     dataset.PatientID, dataset.StudyInstanceUID = ct[0].PatientID, ct[0].StudyInstanceUID
     series, study, frame = Dataset(), Dataset(), Dataset()
     series.SeriesInstanceUID = series_uid or ct[0].SeriesInstanceUID

@@ -133,15 +133,16 @@ def compressed(uid: UID) -> Edit:
     return edit
 
 
-def rtstruct(rois: dict[str, list[np.ndarray]], *, kind: str = "CLOSED_PLANAR") -> Dataset:
-    """An RT Structure Set with contours of (N, 3) LPS points per ROI name."""
+def rtstruct(rois: dict[str, list[np.ndarray]], *, kind: str = "CLOSED_PLANAR", frame_uid: str = "") -> Dataset:
+    """An RT Structure Set with contours of (N, 3) LPS points per ROI name. frame_uid: by default one of its own."""
+    frame_uid = frame_uid or generate_uid()
     dataset = new_dataset(RTStructureSetStorage, "RTSTRUCT")
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = generate_uid(), generate_uid()
     dataset.StructureSetLabel, dataset.StructureSetDate, dataset.StructureSetTime = "test", "20240102", "101112"
     dataset.StructureSetROISequence, dataset.ROIContourSequence = Items(), Items()
     for number, (name, contours) in enumerate(rois.items(), start=5):
         roi, drawn = Dataset(), Dataset()
-        roi.ROINumber, roi.ROIName, roi.ReferencedFrameOfReferenceUID = number, name, generate_uid()
+        roi.ROINumber, roi.ROIName, roi.ReferencedFrameOfReferenceUID = number, name, frame_uid
         drawn.ReferencedROINumber, drawn.ContourSequence = number, Items()
         for points in contours:
             item = Dataset()

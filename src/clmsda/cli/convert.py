@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clmsda.cli.options import DicomSeg, LabelMap, Rtstruct, Sr, check_places, check_suffix, dicom_outputs, status
+from clmsda.cli.options import (
+    DicomSeg,
+    LabelMap,
+    Rtstruct,
+    Sr,
+    check_places,
+    check_suffix,
+    dicom_outputs,
+    status,
+)
 from clmsda.files import replacing
 
 if TYPE_CHECKING:
@@ -34,7 +43,8 @@ def convert(
         str | None, typer.Option(metavar="UID", help="Which CT series, where --reference holds several.")
     ] = None,
     roi: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which ROI of an RTSTRUCT or segment of a DICOM SEG.")
+        str | None,
+        typer.Option(metavar="NAME|NUMBER", help="Which ROI of an RTSTRUCT, segment of a DICOM SEG, or label."),
     ] = None,
     dicom_seg: DicomSeg = None,
     rtstruct: Rtstruct = None,
@@ -75,7 +85,7 @@ def convert(
             findings = _findings(source, ct, labels, mask, roi, algorithm)
             _write_objects(source, findings, paths, labelmap)
         for path in voxel_paths.values():
-            _write_voxels(labels, path)
+            _write_voxels(_with_lesion_numbers(labels, mask, roi), path)
     for path in (*objects.values(), *voxels.values()):
         typer.echo(str(path))
 
@@ -102,13 +112,15 @@ def _read(
     """The source (where objects are wanted), the CT, and the labels on its grid."""
     from clmsda.dicom_objects import check_series, read_source
     from clmsda.images import read_ct, read_mask
+    from clmsda.images.drawn_on import check_drawn_on
     from clmsda.images.voxel_files import is_voxel_file
 
     source = read_source(reference, series=series) if for_objects else None
     ct = read_ct(reference, series=series)
-    labels = read_mask(mask, grid=ct.grid, roi=roi)
     if not (reference.is_file() and is_voxel_file(reference)):
-        check_series(mask, ct.source)
+        check_series(mask, ct.source, roi)
+        check_drawn_on(mask, reference, ct.source, roi)
+    labels = read_mask(mask, grid=ct.grid, roi=roi)
     return source, ct, labels
 
 
@@ -120,7 +132,7 @@ def _findings(
     from clmsda.dicom_objects import BY_HAND, carry_over, findings_of
 
     findings = findings_of(labels, ct, series_uid=source.series_uid, algorithm=BY_HAND)
-    findings = carry_over(findings, mask, roi)
+    findings = carry_over(findings, mask, roi, series_uid=source.series_uid)
     return findings if algorithm is None else tuple(replace(one, algorithm=algorithm) for one in findings)
 
 
@@ -129,6 +141,20 @@ def _write_objects(source: Source, findings: tuple[Finding, ...], paths: dict[st
 
     with status("Writing DICOM objects"):
         write_objects(source, findings, **paths, labelmap=labelmap)
+
+
+def _with_lesion_numbers(labels: Volume, mask: Path, roi: str | None) -> Volume:
+    """Segments under the numbers of their lesions, where the mask tells these; one region that was chosen stays 1."""
+    import numpy as np
+
+    from clmsda.geometry import Volume
+    from clmsda.images.masks import described
+
+    table = np.arange(int(labels.voxels.max()) + 1, dtype=np.uint16)
+    for number, region in described(mask, roi).items() if roi is None else ():
+        if number < len(table) and "SegmentNumber" in region.item:
+            table[number] = region.label
+    return Volume(table[labels.voxels], labels.grid, labels.source)
 
 
 def _write_voxels(labels: Volume, path: Path) -> None:

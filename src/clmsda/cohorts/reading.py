@@ -51,7 +51,9 @@ def _read(candidate: Candidate) -> Tumor:
     for path in (candidate.image, candidate.mask):
         if not path.exists():
             raise CohortError(f"there is no file or folder {path}")
-    grid, slices = _image(candidate)
+    grid, slices, series = _image(candidate)
+    if not (candidate.mask.is_file() and is_voxel_file(candidate.mask)):
+        _check_drawn_on(candidate, series)
     if candidate.roi and candidate.mask.is_file() and not is_voxel_file(candidate.mask):
         from clmsda.images.dicom_regions import read_region
 
@@ -61,18 +63,36 @@ def _read(candidate: Candidate) -> Tumor:
     return Tumor(grid, slices, Volume(voxels, grid, mask.source), tuple(left_out))
 
 
-def _image(candidate: Candidate) -> tuple[Grid, Slices]:
+def _check_drawn_on(candidate: Candidate, series: str) -> None:
+    """Raise OtherFrame for a DICOM mask in another frame of reference; say where its series is another one."""
+    from clmsda.images.dicom_regions import name_segments
+    from clmsda.images.drawn_on import compare_frames, say_other_series
+    from clmsda.images.masks import dicom_mask
+    from clmsda.images.scan_facts import read_frame_uid
+
+    file = dicom_mask(candidate.mask)
+    if file is None or (candidate.image.is_file() and is_voxel_file(candidate.image)):
+        return
+    if candidate.roi:
+        name_segments(file)
+    frame_uid = read_frame_uid(candidate.files[0] if candidate.files else candidate.image, series=series or None)
+    compare_frames(file, frame_uid, candidate.roi or None)
+    say_other_series(file, series, candidate.roi or None)
+
+
+def _image(candidate: Candidate) -> tuple[Grid, Slices, str]:
+    """Where the CT's voxels lie, its slices, and the UID of its series, if it is one."""
     if candidate.files:
         from clmsda.images.dicom_series import open_series
 
         series = open_series(candidate.files)
-        return series.grid, series.slices
+        return series.grid, series.slices, candidate.series
     if candidate.series or not is_voxel_file(candidate.image):
         volume = read_ct(candidate.image, series=candidate.series or None)
-        return volume.grid, lambda low, high: volume.voxels[low:high]
+        return volume.grid, lambda low, high: volume.voxels[low:high], volume.source
     stored = read_voxels(candidate.image)  # as read_ct does, but for the copies that rounding a whole CT takes
     check_ct(stored)
-    return stored.grid, lambda low, high: map(_hounsfield, stored.voxels[low:high])
+    return stored.grid, lambda low, high: map(_hounsfield, stored.voxels[low:high]), ""
 
 
 def _hounsfield(plane: NDArray) -> NDArray[np.int16]:

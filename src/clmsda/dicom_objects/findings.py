@@ -52,7 +52,8 @@ def by_clmsda(model: str, *, prompted: bool) -> Algorithm:
 class Finding:
     """One lesion. mask: bool on the CT's grid, not empty. side: of the lung, where it can be known.
 
-    name: what viewers show, as the segment's label and the ROI's name.
+    label: its number in tables, in JSON and as the ROI's number. name: what viewers show, as the segment's label and
+    the ROI's name.
     """
 
     label: int
@@ -64,6 +65,11 @@ class Finding:
     algorithm: Algorithm
     confidence: float | None = None
     side: Side | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that may be in any script."""
+        return self.name, self.tracking_id, self.algorithm.name, self.algorithm.version, self.algorithm.model
 
 
 def finding(
@@ -83,7 +89,7 @@ def finding(
     measurement = measurement or measure(mask, image=image)
     return Finding(
         label=label,
-        name=f"Lesion {label}",
+        name=lesion_name(label),
         mask=mask,
         measurement=measurement,
         tracking_id=tracking_id(series_uid, label),
@@ -112,6 +118,11 @@ def findings_of(mask: Volume, image: Volume, *, series_uid: str, algorithm: Algo
         )
         for label in labels
     )
+
+
+def lesion_name(label: int) -> str:
+    """What a lesion is called that has no other name."""
+    return f"Lesion {label}"
 
 
 def tracking_id(series_uid: str, label: int) -> str:

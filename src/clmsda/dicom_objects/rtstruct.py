@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clmsda.dicom_objects.findings import Finding, check_findings
+from clmsda.dicom_objects.findings import Finding, check_findings, tracking_uid
 from clmsda.dicom_objects.outlines import outlines
 from clmsda.dicom_objects.source import Source, file_into, reference
-from clmsda.dicom_objects.writing import SOFTWARE, ascii_text, color_of, new_identity, software_version
+from clmsda.dicom_objects.writing import (
+    SOFTWARE,
+    color_of,
+    declare_characters,
+    new_identity,
+    short_text,
+    software_version,
+)
 from clmsda.measurements import bounding_box
 
 if TYPE_CHECKING:
@@ -26,17 +33,17 @@ DECIMALS = 4
 
 
 def build_rtstruct(source: Source, findings: Sequence[Finding]) -> Dataset:
-    """A structure set with one ROI per finding, numbered as the segments of `build_seg` are.
+    """A structure set with one ROI per finding, which has the finding's label as its number.
 
     Contours are CLOSED_PLANAR and have no holes (see `outlines`); each refers to its slice.
     Raises NothingToWrite, GridMismatch for masks on another grid.
     """
     check_findings(findings)
     structure_set = _header(source)
-    numbered = list(enumerate(findings, 1))
-    structure_set.StructureSetROISequence = [_roi(number, one, source) for number, one in numbered]
-    structure_set.ROIContourSequence = [_contours(number, one, source) for number, one in numbered]
-    structure_set.RTROIObservationsSequence = [_observation(number, one) for number, one in numbered]
+    structure_set.StructureSetROISequence = [_roi(one, source) for one in findings]
+    structure_set.ROIContourSequence = [_contours(number, one, source) for number, one in enumerate(findings, 1)]
+    structure_set.RTROIObservationsSequence = [_observation(number, one) for number, one in enumerate(findings, 1)]
+    declare_characters(structure_set, (text for one in findings for text in one.texts))
     return structure_set
 
 
@@ -81,24 +88,27 @@ def _referenced_frame(source: Source) -> Dataset:
     return _item(FrameOfReferenceUID=source.frame_uid, RTReferencedStudySequence=[study])
 
 
-def _roi(number: int, finding: Finding, source: Source) -> Dataset:
+def _roi(finding: Finding, source: Source) -> Dataset:
     from pydicom.valuerep import format_number_as_ds
 
     algorithm = finding.algorithm
     words = " ".join(word for word in (algorithm.name, algorithm.version, algorithm.model) if word)
+    more = {"ROIGenerationDescription": short_text(words)} if words else {}
+    if finding.tracking_uid != tracking_uid(source.series_uid, finding.label):  # else series and number tell it
+        more |= {"TrackingID": finding.tracking_id, "TrackingUID": finding.tracking_uid}
     return _item(
-        ROINumber=number,
+        ROINumber=finding.label,
         ReferencedFrameOfReferenceUID=source.frame_uid,
         ROIName=finding.name,
         ROIVolume=format_number_as_ds(round(finding.measurement.volume_ml, 3)),
         ROIGenerationAlgorithm=algorithm.kind,
-        **({"ROIGenerationDescription": ascii_text(words)} if words else {}),
+        **more,
     )
 
 
 def _contours(number: int, finding: Finding, source: Source) -> Dataset:
     return _item(
-        ReferencedROINumber=number,
+        ReferencedROINumber=finding.label,
         ROIDisplayColor=list(color_of(number)),
         ContourSequence=[
             _contour(position, points_mm, reference(source, k))
@@ -134,7 +144,7 @@ def _observation(number: int, finding: Finding) -> Dataset:
 
     return _item(
         ObservationNumber=number,
-        ReferencedROINumber=number,
+        ReferencedROINumber=finding.label,
         ROIObservationLabel=finding.name,
         RTROIIdentificationCodeSequence=[item_of(NEOPLASM)],
         RTROIInterpretedType=None,

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from clmsda.dicom_objects.findings import Algorithm, Finding, check_findings
 from clmsda.dicom_objects.source import Source, file_into
-from clmsda.dicom_objects.writing import SOFTWARE, ascii_text, color_of, new_identity, software_version
+from clmsda.dicom_objects.writing import (
+    SOFTWARE,
+    color_of,
+    declare_characters,
+    new_identity,
+    short_text,
+    software_version,
+)
 from clmsda.images.errors import NotLabels
 
 if TYPE_CHECKING:
@@ -19,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def build_seg(source: Source, findings: Sequence[Finding], *, labelmap: bool = False) -> Dataset:
-    """A segmentation with one segment per finding, numbered 1, 2, ... in their order.
+    """A segmentation with one segment per finding, numbered 1, 2, ... in their order, as the standard wants it.
+
+    A finding of another label than its segment's number has it in its tracking ID, or else in the segment's
+    description ("lesion 3").
 
     BINARY, which every archive takes; with `labelmap` a label map (another SOP class), RLE compressed.
     Raises NothingToWrite, GridMismatch for masks on another grid, NotLabels for findings that overlap.
@@ -33,7 +43,7 @@ def build_seg(source: Source, findings: Sequence[Finding], *, labelmap: bool = F
         source_images=list(source.images),
         pixel_array=_labels(source, findings)[order],
         segmentation_type="LABELMAP" if labelmap else "BINARY",
-        segment_descriptions=[_segment(number, one) for number, one in enumerate(findings, 1)],
+        segment_descriptions=_segments(findings),
         manufacturer=SOFTWARE,
         manufacturer_model_name=SOFTWARE,
         software_versions=software_version(),
@@ -44,6 +54,7 @@ def build_seg(source: Source, findings: Sequence[Finding], *, labelmap: bool = F
         **new_identity("SEG"),
     )
     file_into(seg, source)
+    declare_characters(seg, (text for one in findings for text in one.texts))
     return seg
 
 
@@ -56,6 +67,18 @@ def _labels(source: Source, findings: Sequence[Finding]) -> NDArray[np.uint16]:
             raise NotLabels(f"lesion {one.label} overlaps another: a voxel can belong to one segment only")
         labels[inside] = number
     return labels
+
+
+def _segments(findings: Sequence[Finding]) -> list[SegmentDescription]:
+    """The segments' descriptions; with the labels where neither numbers nor tracking IDs tell them."""
+    from clmsda.images.region_names import lesion_numbers
+
+    segments = [_segment(number, one) for number, one in enumerate(findings, 1)]
+    labels = [one.label for one in findings]
+    if labels not in (list(range(1, len(labels) + 1)), lesion_numbers([one.tracking_id for one in findings])):
+        for segment, one in zip(segments, findings, strict=True):
+            segment.SegmentDescription = f"lesion {one.label}"
+    return segments
 
 
 def _segment(number: int, finding: Finding) -> SegmentDescription:
@@ -89,11 +112,11 @@ def _identify(segment: SegmentDescription, algorithm: Algorithm) -> None:
 
     segment.SegmentAlgorithmType = algorithm.kind
     if algorithm.name:
-        segment.SegmentAlgorithmName = ascii_text(algorithm.name)
+        segment.SegmentAlgorithmName = short_text(algorithm.name)
     if algorithm.name == SOFTWARE:
         segment.SegmentationAlgorithmIdentificationSequence = AlgorithmIdentificationSequence(
             name=algorithm.name,
             family=ARTIFICIAL_INTELLIGENCE,
             version=algorithm.version,
-            parameters={"model": ascii_text(algorithm.model)} if algorithm.model else None,
+            parameters={"model": short_text(algorithm.model)} if algorithm.model else None,
         )

@@ -14,7 +14,7 @@ import numpy as np
 
 from clmsda.dicom_objects.findings import Algorithm, Finding, check_findings, uid_named
 from clmsda.dicom_objects.source import Source, file_into
-from clmsda.dicom_objects.writing import SOFTWARE, ascii_text, new_identity, software_version
+from clmsda.dicom_objects.writing import SOFTWARE, declare_characters, new_identity, short_text, software_version
 from clmsda.geometry import Volume
 from clmsda.measurements import AxisMm, Measurement, measure
 
@@ -55,6 +55,7 @@ def build_sr(source: Source, findings: Sequence[Finding], seg: Dataset) -> Datas
         **new_identity("SR"),
     )
     file_into(report, source)
+    declare_characters(report, (text for one in findings for text in one.texts))
     return report
 
 
@@ -163,7 +164,7 @@ def _algorithm(algorithm: Algorithm) -> Any:
     if not algorithm.name:
         return None
     return sr.AlgorithmIdentification(
-        name=ascii_text(algorithm.name),
-        version=ascii_text(algorithm.version) or "unknown",
-        parameters=[f"model={ascii_text(algorithm.model)}"] if algorithm.model else None,
+        name=short_text(algorithm.name),
+        version=short_text(algorithm.version) or "unknown",
+        parameters=[f"model={short_text(algorithm.model)}"] if algorithm.model else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +46,18 @@ def color_of(number: int) -> tuple[int, int, int]:
     return COLORS[(number - 1) % len(COLORS)]
 
 
-def ascii_text(text: str) -> str:
-    """A name as every character set and every short attribute (VR LO) can hold it."""
-    return text.encode("ascii", "replace").decode().replace("\\", "/")[:64]
+def short_text(text: str) -> str:
+    """A name as a short attribute (VR LO) can hold it: 64 characters of any script, no backslash, no line breaks."""
+    return "".join(c if c.isprintable() else " " for c in text).replace("\\", "/")[:64]
+
+
+def declare_characters(dataset: Dataset, texts: Iterable[str]) -> None:
+    """Say that an object is in UTF-8 (PS3.3 C.12.1.1.2) where what it names needs more than ASCII.
+
+    The patient's name is written anew in it, the same. Where ASCII is enough the series' own character set stays.
+    """
+    if not all(text.isascii() for text in texts):
+        dataset.SpecificCharacterSet = "ISO_IR 192"
 
 
 def write_dataset(dataset: Dataset, path: str | os.PathLike[str]) -> None:

@@ -15,10 +15,11 @@ from pydicom.dataelem import RawDataElement
 from pydicom.filereader import read_partial
 
 from clmsda.geometry import Grid, Volume
-from clmsda.images.dicom_files import load
+from clmsda.images.dicom_files import DicomFile, load
 from clmsda.images.dicom_seg import read_segments
 from clmsda.images.errors import UnreadableFile
 from clmsda.images.masks import SEG_CLASSES
+from clmsda.images.region_names import Region, choose, regions_of
 from clmsda.images.rtstruct import read_roi, referenced_series
 
 CONTOUR_DATA = 0x30060050
@@ -50,19 +51,22 @@ def read_region(path: Path, grid: Grid, name: str) -> Volume:
     """One region on the image's grid. Raises RoiNotFound, BadContour and others of `clmsda.images.errors`."""
     file = load(path)
     if file.sop_class not in SEG_CLASSES:
-        _ease_contours(file.header, name)
+        _ease_contours(choose(regions_of(file), name, file.name))
         return read_roi(file, grid, name)
-    for segment in file.header.get("SegmentSequence") or []:
-        segment.SegmentLabel = _segment_name(segment)
+    name_segments(file)
     return read_segments(file, grid, name)
 
 
-def _ease_contours(header: Dataset, name: str) -> None:
+def name_segments(file: DicomFile) -> None:
+    """Give the segments the names by which `read_regions` tells them apart."""
+    for segment in file.header.get("SegmentSequence") or []:
+        segment.SegmentLabel = _segment_name(segment)
+
+
+def _ease_contours(region: Region) -> None:
     """Contours of a region as doubles: pydicom takes as long for their decimal strings as for the heads of a CT."""
-    rois = header.get("StructureSetROISequence") or []
-    numbers = {roi.get("ROINumber") for roi in rois if str(roi.get("ROIName") or "").strip() == name}
-    for roi in header.get("ROIContourSequence") or []:
-        for contour in (roi.get("ContourSequence") or []) if roi.get("ReferencedROINumber") in numbers else []:
+    for drawing in region.drawings:
+        for contour in drawing.get("ContourSequence") or []:
             raw = contour.get_item(CONTOUR_DATA)
             if isinstance(raw, RawDataElement) and raw.value:
                 values = list(map(float, raw.value.split(b"\\")))
@@ -81,5 +85,6 @@ def _segment_name(segment: Dataset) -> str:
 
 
 def _references(header: Dataset) -> frozenset[str]:
-    series = [*referenced_series(header), *(header.get("ReferencedSeriesSequence") or [])]
+    frames = header.get("ReferencedFrameOfReferenceSequence") or []
+    series = [*referenced_series(frames), *(header.get("ReferencedSeriesSequence") or [])]
     return frozenset(str(one.SeriesInstanceUID) for one in series if "SeriesInstanceUID" in one)

@@ -83,6 +83,10 @@ class GridMismatch(InputError):
     """A mask that does not lie on the grid of the image."""
 
 
+class OtherFrame(InputError):
+    """A mask in another frame of reference than the image."""
+
+
 class RoiNotFound(InputError):
     """The region of interest that was asked for is not there, or none was chosen among several."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +12,13 @@ import numpy as np
 
 from clmsda.errors import InputError
 from clmsda.geometry import Grid, Volume
-from clmsda.images.errors import GridMismatch, MissingPath, NotLabels, RoiNotFound, UnknownFormat
+from clmsda.images.errors import GridMismatch, MissingPath, NotLabels, RoiNotFound, UnknownFormat, UnreadableFile
 from clmsda.images.orientation import onto
 from clmsda.images.voxel_files import is_voxel_file, read_voxels, write_voxels
 
 if TYPE_CHECKING:
     from clmsda.images.dicom_files import DicomFile
+    from clmsda.images.region_names import Region
 
 RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -26,22 +29,28 @@ def read_mask(path: str | os.PathLike[str], *, grid: Grid | None = None, roi: st
 
     path: a .nii, .nii.gz, .nrrd, .mha, .mhd file, an RTSTRUCT or a DICOM SEG (or a folder with one of these).
     grid: the image's; the result is then on exactly that grid. An RTSTRUCT needs it.
-    roi: name of the ROI or segment; needed for an RTSTRUCT with several. One region is label 1,
-    several segments are their numbers.
+    roi: name or number of the ROI or segment, or a label of a voxel file; needed for an RTSTRUCT with several.
+    The region that is chosen is label 1; several segments are their numbers (`described` tells what else the file says
+    of them). Copies of contours, gaps between them and the like go to the log.
 
     Raises GridMismatch, NotLabels, RoiNotFound, BadContour and others of `clmsda.images.errors`.
     """
     path = Path(path)
     if path.is_file() and is_voxel_file(path):
-        if roi is not None:
-            raise RoiNotFound(f"{path} has labels without names: leave out the region's name {roi!r}")
         mask = _labels(read_voxels(path))
+        if roi is not None:
+            mask = _one_label(mask, roi, path)
         cropped = ".seg." in path.name.lower()  # 3D Slicer keeps the part of the image's grid that has segments
         return mask if grid is None else onto(mask, grid, part=cropped)
+    file = _dicom_mask(path)
+    with damage_named(file):
+        return _read_dicom(file, path, grid, roi)
+
+
+def _read_dicom(file: DicomFile, path: Path, grid: Grid | None, roi: str | None) -> Volume:
     from clmsda.images.dicom_seg import read_segments
     from clmsda.images.rtstruct import read_roi
 
-    file = _dicom_mask(path)
     if file.sop_class in SEG_CLASSES:
         return _labels(read_segments(file, grid, roi))
     if grid is None:
@@ -49,13 +58,57 @@ def read_mask(path: str | os.PathLike[str], *, grid: Grid | None = None, roi: st
     return read_roi(file, grid, roi)
 
 
+@contextmanager
+def damage_named(file: DicomFile) -> Iterator[None]:
+    """Content that is damaged in a new way is refused, too: pydicom raises almost anything when it is looked at."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise UnreadableFile(
+            f"{file.name} is damaged: its content is not as the standard has it ({type(error).__name__}: {error}); "
+            "export it again"
+        ) from error
+
+
+def _one_label(mask: Volume, roi: str, path: Path) -> Volume:
+    """One label of a voxel file, by its number, as 1. Raises RoiNotFound."""
+    present = [int(label) for label in np.unique(mask.voxels) if label]
+    if not roi.strip().isdecimal():
+        raise RoiNotFound(
+            f"{path} has labels without names: leave out the region's name {roi!r}, or give one of the labels "
+            f"{', '.join(map(str, present)) or 'none'}"
+        )
+    if int(roi) not in present:
+        raise RoiNotFound(f"{path} has no label {int(roi)}; found {', '.join(map(str, present)) or 'none'}")
+    return Volume((mask.voxels == int(roi)).astype(np.uint8), mask.grid, mask.source)
+
+
+def described(path: str | os.PathLike[str], roi: str | None = None) -> dict[int, Region]:
+    """What an RTSTRUCT or a DICOM SEG says of its regions, by the value that they have in `read_mask` (1 if chosen).
+
+    Nothing for a voxel file. Raises RoiNotFound, UnreadableFile.
+    """
+    from clmsda.images.region_names import choose, regions_of
+
+    file = dicom_mask(Path(path))
+    if file is None:
+        return {}
+    with damage_named(file):
+        regions = regions_of(file)
+        if roi is not None or file.sop_class == RTSTRUCT_CLASS:
+            return {1: choose(regions, roi, file.name)}
+        return {region.number: region for region in regions if region.number}
+
+
 def list_rois(path: str | os.PathLike[str]) -> list[str]:
     """The names of the regions in an RTSTRUCT or of the segments in a DICOM SEG, in the file's order."""
-    from clmsda.images.dicom_seg import segment_names
-    from clmsda.images.rtstruct import roi_names
+    from clmsda.images.region_names import regions_of
 
     file = _dicom_mask(Path(path))
-    return roi_names(file) if file.sop_class == RTSTRUCT_CLASS else segment_names(file)
+    with damage_named(file):
+        return [region.name for region in regions_of(file)]
 
 
 def write_mask(mask: Volume, path: str | os.PathLike[str]) -> None:
@@ -83,6 +136,11 @@ def _labels(mask: Volume) -> Volume:
     if lowest < 0 or highest > np.iinfo(np.uint16).max:
         raise NotLabels(f"{name} holds values {lowest:g} to {highest:g}: expected labels 0 to 65535 (is it the CT?)")
     return Volume(voxels.astype(np.uint8 if highest <= 255 else np.uint16, copy=False), mask.grid, mask.source)
+
+
+def dicom_mask(path: Path) -> DicomFile | None:
+    """The RTSTRUCT or SEG that a file is or a folder holds; None for a voxel file."""
+    return None if path.is_file() and is_voxel_file(path) else _dicom_mask(path)
 
 
 def _dicom_mask(path: Path) -> DicomFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,125 +12,137 @@ from pydicom import Dataset
 
 from clmsda.geometry import Grid, Volume
 from clmsda.images.dicom_files import DicomFile
-from clmsda.images.errors import BadContour, RoiNotFound
+from clmsda.images.errors import BadContour
+from clmsda.images.gaps import say_gaps
+from clmsda.images.polygons import TOLERANCE, same, solids_and_holes, without_repeats
+from clmsda.images.region_names import Region, choose, regions_of
 
 OFF_PLANE = 0.5
 """How far the points of one contour may lie from its slice, in slices."""
 OFF_EDGE = 0.5
 """How far contours may reach beyond the image's outermost voxels, in voxels."""
+SAME_PLANE = 0.05
+"""How far the contours of one slice may lie apart, in slices."""
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
-"""Contours that enclose an area; in either kind, one within another is a hole (PS3.3 C.8.8.6.3)."""
+"""Contours that enclose an area; the latter are combined by exclusive or (PS3.3 C.8.8.6.3)."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Contour:
-    """A closed polygon: (N, 3) points in LPS mm, and its number within the ROI."""
+    """A closed polygon: (N, 3) points in LPS mm, its number within the ROI, and whether it is CLOSEDPLANAR_XOR."""
 
     points_mm: NDArray[np.float64]
     number: int
-
-
-def roi_names(file: DicomFile) -> list[str]:
-    """The names of all ROIs, in the file's order."""
-    return [str(roi.get("ROIName") or "").strip() for roi in file.header.get("StructureSetROISequence") or []]
-
-
-def choose_name(names: list[str], roi: str | None, where: str) -> int:
-    """The position of `roi` in `names`: the exact name, else the only one that differs in case.
-
-    Without `roi` there must be only one name. Raises RoiNotFound, listing the names.
-    """
-    listed = ", ".join(map(repr, names)) or "none"
-    if roi is None:
-        if len(names) == 1:
-            return 0
-        raise RoiNotFound(f"{where} holds {len(names)} regions: choose one by name: {listed}")
-    for found in (
-        [n for n, name in enumerate(names) if name == roi],
-        [n for n, name in enumerate(names) if name.casefold() == roi.strip().casefold()],
-    ):
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise RoiNotFound(f"{where} holds {len(found)} regions named {roi!r}; names must differ: {listed}")
-    raise RoiNotFound(f"{where} holds no region {roi!r}; found {listed}")
+    is_exclusive: bool
 
 
 def read_roi(file: DicomFile, grid: Grid, roi: str | None) -> Volume:
     """Fill the contours of one ROI on `grid`: uint8, 1 inside.
 
-    A voxel is inside if its center is within an odd number of the contours of its slice, so that
-    inner contours are holes. Contours may lie on slices in any direction of the grid. One that lies
-    between two slices is drawn on the nearer (on the upper one in the middle). A contour of fewer
-    than three points encloses nothing; one that repeats another is drawn once.
+    A voxel is inside if its center is. What the contours of one slice mean together is decided by how they lie
+    (`polygons`): copies count once, inner contours are holes, strokes that overlap in part are a union. Only
+    CLOSEDPLANAR_XOR contours are always combined by exclusive or. Contours may lie on slices in any direction of the
+    grid. One that lies between two slices is drawn on the nearer (on the upper one in the middle). A contour of fewer
+    than three points encloses nothing. Slices without a contour between others are said.
 
     Raises RoiNotFound; BadContour where contours leave the image, lie across slices, on two planes
     that share a slice, or skip slices throughout (they were drawn on another image) and the file does
     not say that it was drawn on as many images as the grid has slices.
     """
-    names = roi_names(file)
-    index = choose_name(names, roi, file.name)
-    contours = _contours(file, file.header.StructureSetROISequence[index].ROINumber, names[index])
-    where = f"ROI {names[index]!r} in {file.name}"
-    polygons = [grid.to_index(contour.points_mm) for contour in contours]
-    axis = int(np.argmin(np.max([np.ptp(polygon, axis=0) for polygon in polygons], axis=0)))
+    region = choose(regions_of(file), roi, file.name)
+    where = f"ROI {region.name!r} in {file.name}"
+    contours = _contours(file, region)
+    points = [grid.to_index(contour.points_mm) for contour in contours]
+    axis = int(np.argmin(np.max([np.ptp(one, axis=0) for one in points], axis=0)))
+    slices: dict[int, list[_Outline]] = {}
+    for contour, index in zip(contours, points, strict=True):
+        what = f"contour {contour.number} of {where}"
+        number = _slice_of(index[:, axis], grid.shape[axis], what)
+        outline = without_repeats(np.delete(index, axis, axis=1))
+        _check_within(outline, np.delete(grid.shape, axis), what)
+        slices.setdefault(number, []).append(_Outline(outline, float(index[:, axis].mean()), contour))
     voxels = np.zeros(grid.shape, np.uint8)
-    planes: dict[int, float] = {}
-    for contour, polygon in zip(contours, polygons, strict=True):
-        number = _slice_of(polygon[:, axis], grid.shape[axis], f"contour {contour.number} of {where}")
-        height = float(np.mean(polygon[:, axis]))
-        if abs(planes.setdefault(number, height) - height) > 0.05:
+    for number, outlines in slices.items():
+        once = _once(outlines, region.name)
+        if np.ptp([one.height for one in once]) > SAME_PLANE:
             raise BadContour(
                 f"{where} has contours on different planes within slice {number} of the image "
                 f"({grid.spacing_mm[axis]:.4g} mm): it was drawn on another image; give that one"
             )
-        outline = np.delete(polygon, axis, axis=1)
-        _check_within(outline, np.delete(grid.shape, axis), f"contour {contour.number} of {where}")
-        _fill(np.moveaxis(voxels, axis, 0)[number], outline)
+        _draw(np.moveaxis(voxels, axis, 0)[number], once)
     if not _drawn_on(file, grid.shape[axis]):
-        _check_gaps(sorted(planes), where)
-    return Volume(voxels, grid, f"{file.name} {names[index]}")
+        _check_gaps(sorted(slices), where)
+    say_gaps(sorted(slices), where, "contour")
+    return Volume(voxels, grid, f"{file.name} {region.name}")
 
 
-def referenced_series(header: Dataset) -> list[Dataset]:
-    """The series that a structure set says it was drawn on (RT Referenced Series, PS3.3 C.8.8.5)."""
-    series: list[Dataset] = []
-    for frame in header.get("ReferencedFrameOfReferenceSequence") or []:
-        for study in frame.get("RTReferencedStudySequence") or []:
-            series += study.get("RTReferencedSeriesSequence") or []
-    return series
+@dataclass(frozen=True)
+class _Outline:
+    """A contour on its slice: (N, 2) in voxels, and its height in slices."""
+
+    polygon: NDArray[np.float64]
+    height: float
+    contour: Contour
+
+
+def _once(outlines: list[_Outline], name: str) -> list[_Outline]:
+    """The contours of one slice without those that repeat an earlier one."""
+    once: list[_Outline] = []
+    for one in outlines:
+        if any(abs(one.height - other.height) <= TOLERANCE and same(one.polygon, other.polygon) for other in once):
+            log.warning("contour %d of ROI %r repeats another: drawn once", one.contour.number, name)
+        else:
+            once.append(one)
+    return once
+
+
+def _draw(plane: NDArray[np.uint8], outlines: list[_Outline]) -> None:
+    """Fill the contours of one slice, each given once."""
+    polygons = [one.polygon for one in outlines]
+    if len(polygons) == 1 or all(one.contour.is_exclusive for one in outlines):
+        for polygon in polygons:
+            _fill(plane, polygon)
+        return
+    filled = np.zeros((len(polygons), *plane.shape), bool)
+    for mask, polygon in zip(filled, polygons, strict=True):
+        _fill(mask.view(np.uint8), polygon)
+    for solid, holes in solids_and_holes(polygons, filled):
+        plane |= filled[solid] & ~filled[holes].any(axis=0)
+
+
+def referenced_series(frames: Iterable[Dataset]) -> list[Dataset]:
+    """The series that contours were drawn on. frames: of the Referenced Frame of Reference Sequence (PS3.3 C.8.8.5)."""
+    studies = [study for frame in frames for study in frame.get("RTReferencedStudySequence") or []]
+    return [series for study in studies for series in study.get("RTReferencedSeriesSequence") or []]
 
 
 def _drawn_on(file: DicomFile, count: int) -> bool:
     """Whether the file says that it was drawn on one series of this many images."""
-    series = referenced_series(file.header)
+    series = referenced_series(file.header.get("ReferencedFrameOfReferenceSequence") or [])
     return len(series) == 1 and len(series[0].get("ContourImageSequence") or []) == count
 
 
-def _contours(file: DicomFile, number: int, name: str) -> list[Contour]:
-    """The contours of an ROI that enclose an area, each once. Raises BadContour if there is none."""
-    items: list[Dataset] = []
-    for roi in file.header.get("ROIContourSequence") or []:
-        if roi.get("ReferencedROINumber") == number:
-            items.extend(roi.get("ContourSequence") or [])
+def _contours(file: DicomFile, region: Region) -> list[Contour]:
+    """The contours of an ROI that enclose an area. Raises BadContour if there is none."""
     contours: list[Contour] = []
-    seen: set[bytes] = set()
+    name = f"ROI {region.name!r}"
+    items = (item for drawing in region.drawings for item in drawing.get("ContourSequence") or [])
     for position, item in enumerate(items, start=1):
         kind = item.get("ContourGeometricType") or CLOSED[0]
-        points = np.array(item.get("ContourData") or [], dtype=np.float64)
+        try:
+            points = np.atleast_1d(np.array(item.get("ContourData") or [], dtype=np.float64))
+        except (TypeError, ValueError) as error:  # what is no number
+            raise BadContour(f"contour {position} of {name} in {file.name} is damaged: {error}") from error
         if points.size % 3 or not np.isfinite(points).all():
-            raise BadContour(f"contour {position} of ROI {name!r} in {file.name} has {points.size} coordinates")
+            raise BadContour(f"contour {position} of {name} in {file.name} has {points.size} coordinates")
         if points.size < 9 or kind not in CLOSED:
-            log.warning("contour %d of ROI %r (%s, %d points) encloses no area", position, name, kind, points.size // 3)
-        elif points.tobytes() in seen:
-            log.warning("contour %d of ROI %r repeats another: drawn once", position, name)
+            log.warning("contour %d of %s (%s, %d points) encloses no area", position, name, kind, points.size // 3)
         else:
-            seen.add(points.tobytes())
-            contours.append(Contour(points.reshape(-1, 3), position))
+            contours.append(Contour(points.reshape(-1, 3), position, kind == CLOSED[1]))
     if not contours:
-        raise BadContour(f"ROI {name!r} in {file.name} has no closed contour: expected at least one")
+        raise BadContour(f"{name} in {file.name} has no closed contour: expected at least one")
     return contours
 
 

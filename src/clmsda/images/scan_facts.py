@@ -22,7 +22,9 @@ CHECK_DIGITS = 4
 """Hex digits of `ScanFacts.patient_check`."""
 
 _DATES = ("StudyDate", "AcquisitionDate", "SeriesDate")
-_TAGS = (*_DATES, "SeriesInstanceUID", "PatientID", "SliceThickness", "SharedFunctionalGroupsSequence")
+_TAGS = (
+    *_DATES, "SeriesInstanceUID", "FrameOfReferenceUID", "PatientID", "SliceThickness", "SharedFunctionalGroupsSequence"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,17 @@ def read_scan_facts(path: str | os.PathLike[str], volume: Volume, *, series: str
             if series in (None, str(header.get("SeriesInstanceUID") or "")):
                 return facts_of(header, spacing_mm)
     return ScanFacts(slice_spacing_mm=spacing_mm)
+
+
+def read_frame_uid(path: str | os.PathLike[str], *, series: str | None = None) -> str:
+    """The frame of reference of the DICOM scan at `path` (of that series), or nothing where it tells none."""
+    from clmsda.images.dicom_files import opened
+
+    with opened(Path(path)) as root:
+        for header in _headers(root):
+            if series in (None, str(header.get("SeriesInstanceUID") or "")):
+                return str(header.get("FrameOfReferenceUID") or "").strip()
+    return ""
 
 
 def facts_of(header: Dataset, slice_spacing_mm: float | None) -> ScanFacts:

@@ -1,7 +1,8 @@
 """Which lesion is which: every lesion of the baseline followed through the later scans, and what is new there.
 
-Lesions are matched by tracking UID or by label, and where the reader says so (`Statements.links`). A lesion that a
-follow-up's file lacks, or where nothing was found, counts as not measured: only the reader can say that it is gone.
+Lesions are matched by tracking UID or by label (by name, where both files name all lesions), and where the reader says
+so (`Statements.links`). A lesion that a follow-up's file lacks, or where nothing was found, counts as not measured:
+only the reader can say that it is gone.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Matching:
 def follow(points: Sequence[TimePoint], statements: Statements, by: By | None = None) -> Matching:
     """Follow the baseline's lesions through the later time points.
 
-    by: "tracking" or "label"; None takes tracking UIDs where every follow-up shares one with the baseline.
+    by: "tracking" or "label"; None takes tracking UIDs where every follow-up shares one with the baseline, else labels,
+    or names where every lesion of both scans has one and they share some: a region's number may differ between files.
 
     Raises TimePointError where `by` is "tracking" and a follow-up shares none, StatementError for a
     statement about a lesion that is not there or that contradicts what was measured.
@@ -51,6 +53,7 @@ def follow(points: Sequence[TimePoint], statements: Statements, by: By | None = 
             f"{point.source} shares no tracking UID with {baseline.source}: use --match label, or name each lesion "
             "with --same"
         )
+    names = by is None
     by = by or ("label" if strangers or not any(point.lesions for point in follow_ups) else "tracking")
     _check(points, statements)
     organs = {lesion.label: _organ(lesion, (0, lesion.label), statements) for lesion in baseline.lesions}
@@ -58,12 +61,14 @@ def follow(points: Sequence[TimePoint], statements: Statements, by: By | None = 
     new: list[NewLesion] = []
     notes: list[str] = []
     for point in follow_ups:
-        found = _assign(baseline, point, statements, by)
+        found = _assign(
+            baseline, point, statements, "name" if names and by == "label" and _named(baseline, point) else by
+        )
         _check_matched(point, found, statements, organs)
         for label, sighting in _sight(point, found, statements, baseline).items():
             sightings[label].append(sighting)
         new += _new(point, found, statements)
-        notes += _misplaced(baseline, point, found)
+        notes += [*_strangers(baseline, point, found), *_misplaced(baseline, point, found)]
     courses = [
         Course(lesion.label, organs[lesion.label], tuple(sightings[lesion.label]), lesion.tracking_uid)
         for lesion in baseline.lesions
@@ -75,24 +80,49 @@ def _uids(point: TimePoint) -> set[str]:
     return {lesion.tracking_uid for lesion in point.lesions if lesion.tracking_uid}
 
 
+def _named(baseline: TimePoint, point: TimePoint) -> bool:
+    """Whether names tell which lesion is which: each has one of its own in its scan, and some are in both."""
+    names = [[(lesion.name or "").strip().casefold() for lesion in scan.lesions] for scan in (baseline, point)]
+    alone = all(all(own) and len(set(own)) == len(own) for own in names)
+    return alone and bool(set(names[0]) & set(names[1]))
+
+
+def _strangers(baseline: TimePoint, point: TimePoint, links: Sequence[Link]) -> list[str]:
+    """A scan whose lesions all seem to be others than the baseline's: most likely they are not."""
+    if links or not any(not lesion.is_empty for lesion in point.lesions):
+        return []
+    return [
+        f"{point.name}: no lesion of {point.source} is called or numbered like one of {baseline.source}, so all of "
+        "them count as new: say which is which with --same"
+    ]
+
+
 def _organ(lesion: Lesion, place: Place, statements: Statements) -> str:
     return organ_name(statements.organs.get(place) or lesion.organ or LUNG)
 
 
-def _assign(baseline: TimePoint, point: TimePoint, statements: Statements, by: By) -> tuple[Link, ...]:
-    """What of a follow-up's file is what of the baseline's: the reader's links first, then by UID or label."""
+def _assign(
+    baseline: TimePoint, point: TimePoint, statements: Statements, by: By | Literal["name"]
+) -> tuple[Link, ...]:
+    """What of a follow-up's file is what of the baseline's: the reader's links first, then by UID, name or label."""
     links = [link for link in statements.links if link.follow_up == point.number]
     known = {label for link in links for label in link.baseline}
     taken = {label for link in links for label in link.found}
     for lesion in baseline.lesions:
         for other in point.lesions:
-            same = other.tracking_uid == lesion.tracking_uid if by == "tracking" else other.label == lesion.label
-            named = by == "label" or lesion.tracking_uid is not None
-            if same and named and lesion.label not in known and other.label not in taken:
+            if _same(lesion, other, by) and lesion.label not in known and other.label not in taken:
                 links.append(Link(point.number, (other.label,), (lesion.label,)))
                 known.add(lesion.label)
                 taken.add(other.label)
     return tuple(links)
+
+
+def _same(lesion: Lesion, other: Lesion, by: By | Literal["name"]) -> bool:
+    if by == "tracking":
+        return lesion.tracking_uid is not None and other.tracking_uid == lesion.tracking_uid
+    if by == "name":
+        return (lesion.name or "").strip().casefold() == (other.name or "").strip().casefold()
+    return other.label == lesion.label
 
 
 def _sight(point: TimePoint, links: Iterable[Link], statements: Statements, baseline: TimePoint) -> dict[int, Sighting]:

@@ -7,7 +7,6 @@ Groups with one tracking UID are one lesion: some viewers write a group for each
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.sr.coding import Code
 
+from clmsda.images.region_names import LESION
 from clmsda.images.scan_facts import ScanFacts, facts_of
 from clmsda.response.timepoints import Lesion, TimePointError
 
@@ -35,7 +35,6 @@ _ORGANS = (
     (Code("59441001", "SCT", "Lymph node"), "node"),
 )
 _UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "mm3": 1e-3, "cm3": 1.0, "ml": 1.0, "l": 1000.0}
-_NUMBER = re.compile(r"(?:lesion|segment)\D{0,3}(\d+)", re.IGNORECASE)
 
 
 @dataclass
@@ -127,7 +126,7 @@ def _read_group(container: Dataset, path: Path) -> _Group:
                     group.numbers.setdefault(name, _value(item, f"{path}, {text or 'a measurement group'}"))
         elif item.get("ValueType") == "IMAGE" and group.number is None:
             group.number = _segment(item)
-    named = _NUMBER.search(text)
+    named = LESION.search(text)
     if named:
         group.number = int(named[1])
     return group

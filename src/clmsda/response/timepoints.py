@@ -3,7 +3,7 @@
 A time point is read from the JSON that `clmsda segment --json` and `clmsda measure --json` write, or from a DICOM SR
 (TID 1500). Of the JSON it takes
 
-    lesions   label, volume_ml, long_axis_mm, short_axis_mm, center_lps, and where there is one tracking_uid
+    lesions   label, volume_ml, long_axis_mm, short_axis_mm, center_lps, and where there are some tracking_uid and name
     scan      date, slice_thickness_mm, slice_spacing_mm, patient_check (see `clmsda.images.scan_facts`)
     image     the series UID or the file's name, to notice a scan that is given twice
 """
@@ -39,7 +39,7 @@ class Lesion:
     """One lesion of one scan.
 
     label: its number in the file. volume_ml: None where only diameters were measured, 0 where nothing was found.
-    organ: where the file says so ("lung", "node", ...).
+    organ: where the file says so ("lung", "node", ...). name: of the region that it was measured in.
     """
 
     label: Annotated[int, Field(ge=0)]
@@ -49,6 +49,7 @@ class Lesion:
     center_lps: PointMm | None = None
     tracking_uid: str | None = None
     organ: str | None = None
+    name: str | None = None
 
     @property
     def is_empty(self) -> bool:
