@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from clmsda.cli.options import STDOUT, Json, check_suffix, new_table, show, write_json
+from clmsda.version import software
 
 
 def measure(
@@ -28,7 +29,7 @@ def measure(
     """Measure every lesion (label) of a mask: volume, long and short axis, slices, size group."""
     import numpy as np
 
-    from clmsda import __version__, images, measurements
+    from clmsda import images, measurements
     from clmsda.cli.tables import COLUMNS, measurement_row
     from clmsda.geometry import Volume
     from clmsda.images.scan_facts import read_scan_facts
@@ -46,7 +47,7 @@ def measure(
     if json is not None:
         lesions = [{"label": label, **measurement.to_json()} for label, measurement in found.items()]
         scan = read_scan_facts(image, ct, series=ct.source) if image and ct else read_scan_facts(mask, labels)
-        about = {"mask": str(mask), "software": f"clmsda {__version__}", "scan": scan.to_json()}
+        about = {"mask": str(mask), "software": software(), "scan": scan.to_json()}
         write_json({**about, "lesions": lesions}, json)
     if json != STDOUT:
         show(new_table(COLUMNS, [measurement_row(str(label), one) for label, one in found.items()]))

@@ -15,8 +15,9 @@ import numpy as np
 from clmsda.dicom_objects.findings import Finding, check_findings
 from clmsda.dicom_objects.outlines import outlines
 from clmsda.dicom_objects.source import Source, file_into, reference
-from clmsda.dicom_objects.writing import SOFTWARE, ascii_text, color_of, new_identity, software_version
+from clmsda.dicom_objects.writing import ascii_text, color_of, new_identity
 from clmsda.measurements import bounding_box
+from clmsda.version import SOFTWARE, software_version
 
 if TYPE_CHECKING:
     from pydicom import Dataset

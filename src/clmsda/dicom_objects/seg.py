@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from clmsda.dicom_objects.findings import Algorithm, Finding, check_findings
 from clmsda.dicom_objects.source import Source, file_into
-from clmsda.dicom_objects.writing import SOFTWARE, ascii_text, color_of, new_identity, software_version
+from clmsda.dicom_objects.writing import ascii_text, color_of, new_identity
 from clmsda.images.errors import NotLabels
+from clmsda.version import SOFTWARE, software_version
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
