@@ -1,7 +1,5 @@
-"""Time points: the measured lesions of one scan, and a patient's scans in their order.
-
-A time point is read from the JSON that `clmsda segment --json` and `clmsda measure --json` write, or from a DICOM SR
-(TID 1500). Of the JSON it takes
+"""Reads a patient's scans in their order: each from the JSON that `clmsda segment --json` and `clmsda measure --json`
+write, or from a DICOM SR (TID 1500). Of the JSON it takes
 
     lesions   label, volume_ml, long_axis_mm, short_axis_mm, center_lps, and where there is one tracking_uid
     scan      date, slice_thickness_mm, slice_spacing_mm, patient_check (see `clmsda.images.scan_facts`)
@@ -10,50 +8,25 @@ A time point is read from the JSON that `clmsda segment --json` and `clmsda meas
 
 from __future__ import annotations
 
-import math
+import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from clmsda.errors import InputError
 from clmsda.images.scan_facts import ScanFacts, parse_date
+from clmsda.response.timepoints import Lesion, TimePoint, TimePointError
 
-Length = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Position = Annotated[float, Field(allow_inf_nan=False)]
-PointMm = tuple[Position, Position, Position]
-
-
-class TimePointError(InputError):
-    """A file that is no time point, or time points that cannot be compared: another patient, a wrong order."""
-
-
-@dataclass(frozen=True)
-class Lesion:
-    """One lesion of one scan.
-
-    label: its number in the file. volume_ml: None where only diameters were measured, 0 where nothing was found.
-    organ: where the file says so ("lung", "node", ...).
-    """
-
-    label: Annotated[int, Field(ge=0)]
-    volume_ml: Length | None = None
-    long_axis_mm: Length | None = None
-    short_axis_mm: Length | None = None
-    center_lps: PointMm | None = None
-    tracking_uid: str | None = None
-    organ: str | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was found where the lesion was looked for."""
-        return self.volume_ml == 0.0 or (self.volume_ml is None and self.long_axis_mm is None)
+MOST_BYTES = 64 << 20
+"""Of a file: measurements of a patient take some kilobytes."""
+THICKEST_MM = 100.0
+MOST_PROBLEMS = 5
+"""So many of a file's faults are named."""
 
 
 @dataclass(frozen=True)
@@ -69,30 +42,6 @@ _FILE = TypeAdapter(_File)
 _UID = re.compile(r"\d+(\.\d+){3,}")
 
 
-@dataclass(frozen=True)
-class TimePoint:
-    """One scan. number: 0 is the baseline, 1 the first follow-up. source: the file's name."""
-
-    number: int
-    source: str
-    lesions: tuple[Lesion, ...]
-    date: date | None = None
-    slice_mm: float | None = None
-    patient_check: str | None = None
-    image: str = ""
-
-    @property
-    def name(self) -> str:
-        return "baseline" if self.number == 0 else f"follow-up {self.number}"
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.date or self.source})"
-
-    def lesion(self, label: int) -> Lesion | None:
-        """The lesion with this label, or None."""
-        return next((lesion for lesion in self.lesions if lesion.label == label), None)
-
-
 def read_time_points(
     paths: Sequence[str | os.PathLike[str]], dates: Mapping[int, date] | None = None
 ) -> tuple[TimePoint, ...]:
@@ -106,6 +55,7 @@ def read_time_points(
     """
     if len(paths) < 2:
         raise TimePointError(f"expected a baseline and at least one follow-up, found {len(paths)} file")
+    _check_files([Path(path) for path in paths])
     points = [read_time_point(path, number) for number, path in enumerate(paths)]
     if not any(not lesion.is_empty for lesion in points[0].lesions):
         raise TimePointError(f"{points[0].source}: the baseline measures no lesion, so there is none to follow")
@@ -124,38 +74,77 @@ def read_time_point(path: str | os.PathLike[str], number: int = 0) -> TimePoint:
     day = parse_date(str(path))
     if day and not path.exists():
         return TimePoint(number, str(path), (), day)
+    notes: tuple[str, ...] = ()
     try:
         if is_dicom(path):
             from clmsda.response.structured_reports import read_report
 
-            facts, lesions, image = read_report(path)
+            _check_size(path.stat().st_size, path)
+            report = read_report(path)
+            facts, lesions, image, notes = report.facts, report.lesions, report.image, report.notes
         else:
             facts, lesions, image = _read_json(path)
     except OSError as error:
         raise TimePointError(f"cannot read {path}: {error.strerror}: give a JSON of measurements or a SR") from error
+    lesions = [replace(one, tracking_uid=(one.tracking_uid or "").strip(" \0") or None) for one in lesions]
     _check_lesions(lesions, path)
-    lengths = (facts.slice_thickness_mm, facts.slice_spacing_mm)
-    slice_mm = max((length for length in lengths if length and 0 < length < math.inf), default=None)
     when = parse_date(facts.date) if facts.date else None
     if facts.date and when is None:
-        raise TimePointError(f"{path}: scan.date: expected YYYY-MM-DD, found {facts.date!r}")
-    return TimePoint(number, path.name, tuple(lesions), when, slice_mm, facts.patient_check, image)
+        raise TimePointError(f"{path}: scan.date: expected YYYY-MM-DD, found {facts.date[:40]!r}")
+    found = (*notes, *_doubts(lesions))
+    return TimePoint(number, path.name, tuple(lesions), when, _slice_mm(facts, path), facts.patient_check, image, found)
 
 
 def _read_json(path: Path) -> tuple[ScanFacts, list[Lesion], str]:
+    with open(path, "rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    _check_size(len(content), path)
     try:
-        content = _FILE.validate_json(path.read_bytes(), strict=True)
+        text = content.decode(json.detect_encoding(content))  # a shell may write UTF-16, or a mark of byte order
+        found = _FILE.validate_json(text, strict=True)
+    except UnicodeDecodeError as error:
+        raise TimePointError(f"{path} is neither JSON nor DICOM: give a JSON of measurements or a SR") from error
     except ValidationError as error:
         raise TimePointError(
             f"{path} does not hold measurements as `clmsda segment --json` writes them: {'; '.join(_problems(error))}"
         ) from error
-    return content.scan, content.lesions, content.image
+    return found.scan, found.lesions, found.image
 
 
-def _problems(error: ValidationError) -> Iterable[str]:
-    for one in error.errors():
+def _check_size(size: int, path: Path) -> None:
+    if size > MOST_BYTES:
+        raise TimePointError(
+            f"{path} is larger than {MOST_BYTES >> 20} MB, too large for measurements: give a JSON of measurements or "
+            "a SR"
+        )
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    found = error.errors(include_input=False, include_url=False)
+    for one in found[:MOST_PROBLEMS]:
         place = ".".join(map(str, one["loc"]))
         yield f"{place}: {one['msg']}" if place else one["msg"]
+    if len(found) > MOST_PROBLEMS:
+        yield f"and {len(found) - MOST_PROBLEMS} more"
+
+
+def _slice_mm(facts: ScanFacts, path: Path) -> float | None:
+    """The thickness of slices, or the distance between them where that is larger. Raises TimePointError."""
+    lengths = [length for length in (facts.slice_thickness_mm, facts.slice_spacing_mm) if length is not None]
+    for length in lengths:
+        if not 0 <= length <= THICKEST_MM:
+            raise TimePointError(f"{path}: expected slices of 0 to {THICKEST_MM:g} mm, found {length:g} mm: correct it")
+    return max((length for length in lengths if length), default=None)
+
+
+def _doubts(lesions: Sequence[Lesion]) -> Iterator[str]:
+    """What of a lesion's values cannot be together."""
+    for one in lesions:
+        if one.long_axis_mm and one.short_axis_mm and one.short_axis_mm > one.long_axis_mm + 0.01:
+            yield (
+                f"lesion {one.label}: the short axis, {one.short_axis_mm:g} mm, is longer than the long axis, "
+                f"{one.long_axis_mm:g} mm: were they exchanged?"
+            )
 
 
 def _check_lesions(lesions: Sequence[Lesion], path: Path) -> None:
@@ -194,6 +183,14 @@ def _check_patient(points: Sequence[TimePoint]) -> None:
         )
 
 
+def _check_files(paths: Sequence[Path]) -> None:
+    there = [path for path in paths if path.exists()]
+    for index, path in enumerate(there):
+        for earlier in there[:index]:
+            if path.samefile(earlier):
+                raise TimePointError(f"{earlier} and {path} are the same file: give each scan once")
+
+
 def _check_scans(points: Sequence[TimePoint]) -> None:
     for index, point in enumerate(points):
         for earlier in points[:index]:
@@ -209,18 +206,3 @@ def _check_order(points: Sequence[TimePoint]) -> None:
     if ordered != dated:
         right = ", ".join(f"{point.source} ({point.date})" for point in ordered)
         raise TimePointError(f"expected time points in the order of their dates, the baseline first: give {right}")
-
-
-def days_between(first: TimePoint, second: TimePoint) -> int | None:
-    """Whole days from one scan to another; None where a date is not known."""
-    return (second.date - first.date).days if first.date and second.date else None
-
-
-def facts_to_json(point: TimePoint) -> dict[str, Any]:
-    """A time point in a report: when and what, no identifier."""
-    return {
-        "name": point.name,
-        "source": point.source,
-        "date": point.date.isoformat() if point.date else None,
-        "slice_mm": point.slice_mm,
-    }
