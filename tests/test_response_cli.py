@@ -124,7 +124,7 @@ def test_refusals_leave_nothing_behind(files: list[Path], tmp_path: Path) -> Non
         ([files[1], files[0]], "give baseline.json (2024-01-10), first.json (2024-03-10)"),
         ([files[0], other], "found other.json of another than baseline.json"),
         ([files[0], tmp_path / "missing.json"], "No such file"),
-        ([files[0], files[0]], "measure the same scan"),
+        ([files[0], files[0]], "are the same file: give each scan once"),
         ([files[0], files[1], "--match", "tracking"], "shares no tracking UID"),
         ([*files, "--gone", "1"], "say at which of the 2 follow-ups"),
         ([*files, "--target", "7"], "no lesion 7"),

@@ -59,7 +59,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Import a public name from its home on first use (PEP 562)."""
     if name == "__version__":
-        value: Any = import_module("importlib.metadata").version("clmsda")
+        value: Any = import_module("clmsda.version").software_version()
     elif name in _HOMES:
         module, attribute = _HOMES[name]
         value = getattr(import_module(f"clmsda.{module}"), attribute)

@@ -31,6 +31,7 @@ from clmsda.cli.segment import segment
 from clmsda.cli.study import app as study
 from clmsda.cli.train import train
 from clmsda.errors import InputError, heard
+from clmsda.version import software
 
 REFUSED, STOPPED, UNREAD, TERMINATED = 2, 130, 141, 143
 """Exit status for input that cannot be used (wrong options too), for Ctrl-C, for output that nobody reads, for kill."""
@@ -55,9 +56,7 @@ app.add_typer(info, name="info")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from clmsda import __version__
-
-        typer.echo(f"clmsda {__version__}")
+        typer.echo(software())
         raise typer.Exit
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from clmsda.cli.options import new_table, show, status
+from clmsda.version import software_version
 
 app = typer.Typer(help="Versions and devices; or one of: networks, model, series.", invoke_without_command=True)
 
@@ -24,11 +25,11 @@ def overview(ctx: typer.Context) -> None:
 
     import torch
 
-    from clmsda import __version__, models
+    from clmsda import models
 
     devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     devices += ["mps"] if torch.backends.mps.is_available() else []
-    rows = [["clmsda", __version__], ["python", sys.version.split()[0]]]
+    rows = [["clmsda", software_version()], ["python", sys.version.split()[0]]]
     rows += [[name, version(name)] for name in PACKAGES]
     rows += [["devices", ", ".join(devices)], ["threads", str(torch.get_num_threads())]]
     rows += [["models", ", ".join(models.available()) or "none"]]

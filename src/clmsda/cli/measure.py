@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clmsda.cli.options import STDOUT, Json, check_suffix, new_table, show, write_json
+from clmsda.version import software
 
 if TYPE_CHECKING:
     from clmsda.geometry import Volume
@@ -34,7 +35,7 @@ def measure(
     json: Json = None,
 ) -> None:
     """Measure every lesion (label) of a mask: volume, long and short axis, slices, size group."""
-    from clmsda import __version__, images
+    from clmsda import images
     from clmsda.cli.tables import COLUMNS, measurement_row
     from clmsda.errors import heard
     from clmsda.images.scan_facts import read_scan_facts
@@ -57,7 +58,7 @@ def measure(
                 lesions.append({"label": label, **told, **measurement.to_json()})
     if json is not None:
         scan = read_scan_facts(image, ct, series=ct.source) if image and ct else read_scan_facts(mask, labels)
-        about = {"mask": str(mask), "software": f"clmsda {__version__}", "scan": scan.to_json()}
+        about = {"mask": str(mask), "software": software(), "scan": scan.to_json()}
         write_json({**about, "warnings": warnings, "lesions": lesions}, json)
     if json != STDOUT:
         show(new_table(COLUMNS, [measurement_row(str(label), one) for label, one in found.items()]))

@@ -11,6 +11,7 @@ import typer
 
 from clmsda.cli.options import STDOUT, check_suffix, new_table, show, write_json
 from clmsda.files import OutputError, replacing
+from clmsda.version import software
 
 if TYPE_CHECKING:
     from clmsda.response import Report
@@ -121,9 +122,8 @@ def _write(report: Report, json: Path | None = None, plot: Path | None = None) -
 
 
 def _content(report: Report) -> dict[str, Any]:
-    from clmsda import __version__
 
-    return {"software": f"clmsda {__version__}", **report.to_json()}
+    return {"software": software(), **report.to_json()}
 
 
 def _show(report: Report) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 
 from clmsda.dicom_objects.errors import NothingToWrite
 from clmsda.dicom_objects.side import Side, side_of
-from clmsda.dicom_objects.writing import SOFTWARE, software_version
 from clmsda.geometry import Volume
 from clmsda.measurements import Measurement, measure
+from clmsda.version import SOFTWARE, software_version
 
 Kind = Literal["MANUAL", "SEMIAUTOMATIC", "AUTOMATIC"]
 

@@ -15,15 +15,9 @@ import numpy as np
 from clmsda.dicom_objects.findings import Finding, check_findings, tracking_uid
 from clmsda.dicom_objects.outlines import outlines
 from clmsda.dicom_objects.source import Source, file_into, reference
-from clmsda.dicom_objects.writing import (
-    SOFTWARE,
-    color_of,
-    declare_characters,
-    new_identity,
-    short_text,
-    software_version,
-)
+from clmsda.dicom_objects.writing import color_of, declare_characters, new_identity, short_text
 from clmsda.measurements import bounding_box
+from clmsda.version import SOFTWARE, software_version
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -10,15 +10,9 @@ from numpy.typing import NDArray
 
 from clmsda.dicom_objects.findings import Algorithm, Finding, check_findings
 from clmsda.dicom_objects.source import Source, file_into
-from clmsda.dicom_objects.writing import (
-    SOFTWARE,
-    color_of,
-    declare_characters,
-    new_identity,
-    short_text,
-    software_version,
-)
+from clmsda.dicom_objects.writing import color_of, declare_characters, new_identity, short_text
 from clmsda.images.errors import NotLabels
+from clmsda.version import SOFTWARE, software_version
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription

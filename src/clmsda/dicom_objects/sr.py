@@ -14,9 +14,10 @@ import numpy as np
 
 from clmsda.dicom_objects.findings import Algorithm, Finding, check_findings, uid_named
 from clmsda.dicom_objects.source import Source, file_into
-from clmsda.dicom_objects.writing import SOFTWARE, declare_characters, new_identity, short_text, software_version
+from clmsda.dicom_objects.writing import declare_characters, new_identity, short_text
 from clmsda.geometry import Volume
 from clmsda.measurements import AxisMm, Measurement, measure
+from clmsda.version import SOFTWARE, software
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -66,8 +67,8 @@ def _observer() -> Any:
     from clmsda.dicom_objects.codes import DEVICE
 
     device = sr.DeviceObserverIdentifyingAttributes(
-        uid=uid_named(f"{SOFTWARE} {software_version()}"),
-        name=f"{SOFTWARE} {software_version()}",
+        uid=uid_named(software()),
+        name=software(),
         manufacturer_name=SOFTWARE,
     )
     return sr.ObservationContext(observer_device_context=sr.ObserverContext(sr.CodedConcept.from_code(DEVICE), device))

@@ -19,15 +19,6 @@ COLORS = ((255, 183, 77), (79, 195, 247), (244, 143, 177), (174, 213, 129), (186
 """Red, green and blue of the first lesions; then they begin anew."""
 
 
-SOFTWARE = "clmsda"
-
-
-def software_version() -> str:
-    from importlib.metadata import version
-
-    return version(SOFTWARE)
-
-
 def new_identity(modality: str) -> dict[str, Any]:
     """The names under which a new object is filed: fresh UIDs, one series per object."""
     from pydicom.uid import generate_uid

@@ -16,7 +16,7 @@ from pydicom import Dataset
 from clmsda.images.dicom_files import DicomFile
 from clmsda.images.errors import RoiNotFound, UnreadableFile
 
-LESION = re.compile(r"(?:lesion|segment)\D{0,3}(\d+)", re.IGNORECASE)
+LESION = re.compile(r"(?:lesion|segment)\D{0,3}(\d+)", re.IGNORECASE | re.ASCII)
 """The number of a lesion in a tracking ID."""
 LABELS = range(1, 1 << 16)
 """What a mask's voxels can hold."""

@@ -83,7 +83,7 @@ def read_scan_facts(path: str | os.PathLike[str], volume: Volume, *, series: str
 
 def read_frame_uid(path: str | os.PathLike[str], *, series: str | None = None) -> str:
     """The frame of reference of the DICOM scan at `path` (of that series), or nothing where it tells none."""
-    from clmsda.images.dicom_files import opened
+    from clmsda.images.archives import opened
 
     with opened(Path(path)) as root:
         for header in _headers(root):

@@ -168,7 +168,8 @@ def within_diameter_limit(change: float | None) -> bool | None:
 
 
 def _notes(points: Sequence[TimePoint], matching: Matching, targets: Targets, statements: Statements) -> list[str]:
-    notes = list(matching.notes)
+    notes = [f"{point.source}: {note}" for point in points for note in point.notes]
+    notes += matching.notes
     if not targets.labels:
         notes.append("no lesion is measurable at the baseline: only non-target lesions are assessed (table 2)")
     empty = [str(course.label) for course in matching.courses if course.sightings[0].state == State.NOT_MEASURED]

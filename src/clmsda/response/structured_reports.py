@@ -3,6 +3,9 @@
 The lesions are the containers "Measurement Group" (TID 1410, 1411 and their kin). Each gives its tracking identifiers,
 volume, long and short axis, finding site, and the segment that it was measured on, by code and never by its meaning.
 Groups with one tracking UID are one lesion: some viewers write a group for each of its diameters.
+
+A measurement that cannot be taken as it stands (no unit, no number, two values) is left out and named. A lesion without
+one of its axes for that reason counts as not measured: it is there, so it is neither gone nor new elsewhere.
 """
 
 from __future__ import annotations
@@ -14,18 +17,19 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.sr.coding import Code
+from pydicom.uid import UID
 
 from clmsda.images.region_names import LESION
 from clmsda.images.scan_facts import ScanFacts, facts_of
-from clmsda.response.timepoints import Lesion, TimePointError
+from clmsda.response.measured_values import QUANTITIES, Unusable, code_of, is_same, quantity_of, value_of, words_of
+from clmsda.response.timepoints import MOST_LABEL, Lesion, TimePointError
 
 GROUP = Code("125007", "DCM", "Measurement Group")
 TRACKING_ID = Code("112039", "DCM", "Tracking Identifier")
 TRACKING_UID = Code("112040", "DCM", "Tracking Unique Identifier")
 SITE = Code("363698007", "SCT", "Finding Site")
-VOLUME = Code("118565006", "SCT", "Volume")
-LONG_AXIS = Code("103339001", "SCT", "Long Axis")
-SHORT_AXIS = Code("103340004", "SCT", "Short Axis")
+TIME_POINT = Code("C2348792", "UMLS", "Time Point")
+"""TID 1502; what it says is for the report's author to choose."""
 
 # Finding sites that RECIST counts as one organ (paired organs are one); others go by their meaning.
 _ORGANS = (
@@ -34,21 +38,42 @@ _ORGANS = (
     (Code("44029006", "SCT", "Left lung"), "lung"),
     (Code("59441001", "SCT", "Lymph node"), "node"),
 )
-_UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "mm3": 1e-3, "cm3": 1.0, "ml": 1.0, "l": 1000.0}
+_CODES = tuple(quantity.code for quantity in QUANTITIES)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a report tells. image: the UID of the CT series, else of the report. notes: what was left out, and why."""
+
+    facts: ScanFacts
+    lesions: list[Lesion]
+    image: str
+    notes: tuple[str, ...]
 
 
 @dataclass
 class _Group:
-    """What one lesion's measurement groups say."""
+    """What one lesion's measurement groups say. values: all of a quantity, by its name. faults: in words."""
 
     tracking_uid: str = ""
+    text: str = ""
     number: int | None = None
     organ: str | None = None
-    numbers: dict[str, float] = field(default_factory=dict)
+    time_point: str = ""
+    values: dict[str, list[float]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def add(self, other: _Group) -> None:
+        """Take what another group of the same lesion says."""
+        self.number = other.number if self.number is None else self.number
+        self.organ = self.organ or other.organ
+        self.faults += other.faults
+        for name, values in other.values.items():
+            self.values.setdefault(name, []).extend(values)
 
 
-def read_report(path: Path) -> tuple[ScanFacts, list[Lesion], str]:
-    """The facts of the scan, its measured lesions, and the UID of the series. Raises TimePointError.
+def read_report(path: Path) -> Contents:
+    """What a SR measures. Raises TimePointError.
 
     A lesion's label is the number in its tracking identifier ("lesion 2"), else that of its segment, else its place
     in the report. Slice thickness is not in an SR.
@@ -56,49 +81,99 @@ def read_report(path: Path) -> tuple[ScanFacts, list[Lesion], str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom names every value that is longer than the standard allows
         try:
-            report = dcmread(path, force=True)
-        except Exception as error:  # damaged bytes raise almost anything
-            raise TimePointError(f"{path} is truncated or damaged: {error}; fetch it again") from error
+            return _read(path)
+        except (TimePointError, OSError):
+            raise
+        except Exception as error:  # damaged bytes raise almost anything, as soon as an attribute is looked at
+            raise TimePointError(f"{path} is truncated or damaged: fetch it again") from error
+
+
+def _read(path: Path) -> Contents:
+    report = dcmread(path, force=True, stop_before_pixels=True)
     if report.get("Modality") != "SR" or "ContentSequence" not in report:
-        found = report.get("Modality") or "another kind of object"
+        found = words_of(report.get("Modality") or "another kind of object")
         raise TimePointError(f"{path} is DICOM, but no structured report (found {found}): give a SR or a JSON")
-    merged: dict[str, _Group] = {}
-    for index, container in enumerate(_groups(report)):
-        group = _read_group(container, path)
-        known = merged.setdefault(group.tracking_uid or f"group {index}", group)
-        known.numbers = group.numbers | known.numbers
-    lesions = _lesions([group for group in merged.values() if group.numbers])
-    if not lesions:
+    containers, strays = _parted(report)
+    groups = _merged([_read_group(container) for container in containers])
+    if not groups:
         raise TimePointError(
             f"{path} holds no measurement group (TID 1500) with a volume, a long or a short axis: "
             "give a SR of measured lesions"
         )
-    return facts_of(report, None), lesions, _series(report)
+    if len({group.time_point for group in groups if group.time_point}) > 1:
+        raise TimePointError(f"{path} measures several time points (TID 1502): give a report of each scan alone")
+    labels, notes = _labels(groups)
+    if strays:
+        notes.append(f"{strays} lengths or volumes were left out, as they lie in no measurement group (TID 1500)")
+    lesions = [_lesion(group, label, notes) for group, label in zip(groups, labels, strict=True)]
+    if all(lesion.is_empty for lesion in lesions) and any(group.faults for group in groups):
+        why = [
+            f"lesion {label}: {fault}" for group, label in zip(groups, labels, strict=True) for fault in group.faults
+        ]
+        raise TimePointError(f"{path} holds no lesion that can be used: {'; '.join(why[:3])}; correct it")
+    image = _series(report) or str(report.get("SOPInstanceUID") or "")
+    return Contents(facts_of(report, None), lesions, image, tuple(notes))
 
 
-def _lesions(groups: list[_Group]) -> list[Lesion]:
-    """Labels by identifier or segment where every lesion has one of its own, else by place."""
-    numbers = [group.number for group in groups]
-    named = None not in numbers and len(set(numbers)) == len(numbers)
-    return [
-        Lesion(
-            label=group.number if named and group.number is not None else place,
-            volume_ml=group.numbers.get("volume_ml"),
-            long_axis_mm=group.numbers.get("long_axis_mm"),
-            short_axis_mm=group.numbers.get("short_axis_mm"),
-            tracking_uid=group.tracking_uid or None,
-            organ=group.organ,
-        )
-        for place, group in enumerate(groups, 1)
-    ]
+def _merged(groups: list[_Group]) -> list[_Group]:
+    """One group for each lesion that has something to measure: those of one tracking UID, or identifier without UID."""
+    merged: dict[str, _Group] = {}
+    for index, group in enumerate(groups):
+        known = merged.setdefault(group.tracking_uid or group.text or f"group {index}", group)
+        if known is not group:
+            known.add(group)
+    found = [group for group in merged.values() if group.values or group.faults]
+    for group in found:
+        for quantity in QUANTITIES:
+            first, *others = group.values.get(quantity.name) or [0.0]
+            if not all(is_same(first, other) for other in others):
+                values = " and ".join(f"{value:g}" for value in [first, *others])
+                group.faults.append(
+                    f"left out the {quantity.words}: measured twice, as {values} {quantity.unit} (two scans?)"
+                )
+                del group.values[quantity.name]
+    return found
 
 
-def _groups(item: Dataset) -> Iterator[Dataset]:
-    for child in item.get("ContentSequence") or ():
-        if _concept(child) == GROUP:
-            yield child
+def _labels(groups: list[_Group]) -> tuple[list[int], list[str]]:
+    """Labels by identifier or segment where every lesion has one of its own, else by place; and what is to be noted."""
+    numbers = [group.number for group in groups if group.number is not None]
+    if len(set(numbers)) == len(groups):
+        return numbers, []
+    alone = len(groups) == 1 or all(group.tracking_uid for group in groups)
+    doubt = "lesions are numbered by their place, as their identifiers hold no numbers: check which is which"
+    return list(range(1, len(groups) + 1)), [] if alone else [doubt]
+
+
+def _lesion(group: _Group, label: int, notes: list[str]) -> Lesion:
+    """The lesion, without values where an axis was left out: RECIST is not judged by half of them."""
+    values = {name: values[0] for name, values in group.values.items()}
+    notes += [f"lesion {label}: {fault}" for fault in group.faults]
+    if values and group.faults and not (values.get("long_axis_mm") and values.get("short_axis_mm")):
+        notes.append(f"lesion {label} counts as not measured, as an axis is missing")
+        values = {}
+    return Lesion(
+        label,
+        values.get("volume_ml"),
+        values.get("long_axis_mm"),
+        values.get("short_axis_mm"),
+        tracking_uid=group.tracking_uid or None,
+        organ=group.organ or None,
+    )
+
+
+def _parted(report: Dataset) -> tuple[list[Dataset], int]:
+    """The measurement groups, and how many measurements of ours lie in none."""
+    groups: list[Dataset] = []
+    strays, items = 0, list(report.ContentSequence)
+    while items:
+        item = items.pop(0)
+        if code_of(item, "ConceptNameCodeSequence") == GROUP:
+            groups.append(item)
         else:
-            yield from _groups(child)
+            strays += _is_measurement(item) and code_of(item, "ConceptNameCodeSequence") in _CODES
+            items[:0] = item.get("ContentSequence") or ()
+    return groups, strays
 
 
 def _items(item: Dataset) -> Iterator[Dataset]:
@@ -108,41 +183,44 @@ def _items(item: Dataset) -> Iterator[Dataset]:
         yield from _items(child)
 
 
-def _read_group(container: Dataset, path: Path) -> _Group:
+def _read_group(container: Dataset) -> _Group:
     group = _Group()
-    text = ""
     for item in _items(container):
-        concept = _concept(item)
+        concept = code_of(item, "ConceptNameCodeSequence")
         if concept == TRACKING_UID:
-            group.tracking_uid = str(item.get("UID") or "")
+            group.tracking_uid = str(item.get("UID") or "").strip()
         elif concept == TRACKING_ID:
-            text = str(item.get("TextValue") or "")
-        elif concept == SITE and "ConceptCodeSequence" in item:
-            site = _code(item.ConceptCodeSequence[0])
-            group.organ = next((organ for code, organ in _ORGANS if code == site), site.meaning.strip().lower()) or None
-        elif item.get("ValueType") == "NUM":
-            for name, wanted in (("volume_ml", VOLUME), ("long_axis_mm", LONG_AXIS), ("short_axis_mm", SHORT_AXIS)):
-                if concept == wanted and "MeasuredValueSequence" in item:
-                    group.numbers.setdefault(name, _value(item, f"{path}, {text or 'a measurement group'}"))
+            group.text = str(item.get("TextValue") or "").strip()
+        elif concept == TIME_POINT:
+            group.time_point = words_of(item.get("TextValue") or "")
+        elif concept == SITE and item.get("ConceptCodeSequence"):
+            site = code_of(item, "ConceptCodeSequence")
+            group.organ = next((organ for code, organ in _ORGANS if code == site), words_of(site.meaning).lower())
+        elif _is_measurement(item):
+            _add_number(group, item)
         elif item.get("ValueType") == "IMAGE" and group.number is None:
             group.number = _segment(item)
-    named = LESION.search(text)
-    if named:
+    named = LESION.search(group.text)
+    if named and int(named[1][:12]) <= MOST_LABEL:
         group.number = int(named[1])
     return group
 
 
-def _value(item: Dataset, where: str) -> float:
-    """A measured value in mm or ml. Raises TimePointError for a unit that is no length and no volume."""
-    measured = item.MeasuredValueSequence[0]
-    unit = _code(measured.MeasurementUnitsCodeSequence[0]).value
-    factor = _UNITS.get(unit.lower())
-    if factor is None:
-        raise TimePointError(f"{where}: expected a value in {', '.join(_UNITS)}, found the unit {unit!r}")
-    number = float(measured.get("FloatingPointValue") or measured.NumericValue)
-    if not 0 <= number < float("inf"):
-        raise TimePointError(f"{where}: expected a length or a volume, found {number:g}: measure again")
-    return number * factor
+def _is_measurement(item: Dataset) -> bool:
+    """Whether an item is a number, or text or a code in place of one of ours."""
+    if item.get("ValueType") == "NUM" or "MeasuredValueSequence" in item:
+        return True
+    return item.get("ValueType") in ("TEXT", "CODE", "", None) and code_of(item, "ConceptNameCodeSequence") in _CODES
+
+
+def _add_number(group: _Group, item: Dataset) -> None:
+    try:
+        quantity = quantity_of(item)
+        if quantity is not None:
+            value = value_of(item, quantity)
+            group.values.setdefault(quantity.name, []).append(value)
+    except Unusable as error:
+        group.faults.append(f"left out the {error}")
 
 
 def _segment(item: Dataset) -> int | None:
@@ -155,27 +233,13 @@ def _segment(item: Dataset) -> int | None:
     return None
 
 
-def _concept(item: Dataset) -> Code | None:
-    names = item.get("ConceptNameCodeSequence")
-    return _code(names[0]) if names else None
-
-
-def _code(item: Dataset) -> Code:
-    """A code; SNOMED's old and new codes of one concept are equal."""
-    return Code(
-        str(item.get("CodeValue") or ""),
-        str(item.get("CodingSchemeDesignator") or ""),
-        str(item.get("CodeMeaning") or ""),
-    )
-
-
 def _series(report: Dataset) -> str:
     """The one CT series that the report's evidence lists, or nothing."""
     found = {
-        str(series.SeriesInstanceUID)
+        str(series.get("SeriesInstanceUID") or "")
         for study in report.get("CurrentRequestedProcedureEvidenceSequence") or ()
         for series in study.get("ReferencedSeriesSequence") or ()
         for instance in series.get("ReferencedSOPSequence") or ()
-        if "CT Image" in instance.ReferencedSOPClassUID.name
+        if "CT Image" in UID(str(instance.get("ReferencedSOPClassUID") or "")).name
     }
     return found.pop() if len(found) == 1 else ""

@@ -12,6 +12,7 @@ from clmsda.errors import InputError
 from clmsda.geometry import Grid, Volume
 from clmsda.measurements import Measurement
 from clmsda.prompts import Correction, Prompt
+from clmsda.version import software
 
 
 class NoLesion(InputError):
@@ -75,10 +76,9 @@ class Segmentation:
 
     def to_json(self) -> dict[str, Any]:
         """Measurements of every lesion; positions in LPS mm, slices counted from 0."""
-        from clmsda import __version__
 
         return {
-            "software": f"clmsda {__version__}",
+            "software": software(),
             "model": self.model,
             "image": self.source,
             "notice": "For research use only. Not for clinical decisions.",

@@ -21,6 +21,7 @@ from clmsda.files import make_folder, replacing
 from clmsda.studies.config import Peer, SplitConfig, Study, Variant, check_study, dotted, slug
 from clmsda.studies.peers import check_predictions
 from clmsda.studies.scores import StudyError
+from clmsda.version import software
 
 STUDY, SPLIT, RUNS = "study.json", "split.json", "runs"
 
@@ -148,7 +149,6 @@ def _used(cohort: Cohort, out: Path) -> dict[str, Any]:
 
 
 def _write(study: Study, used: dict[str, Any], out: Path) -> None:
-    from clmsda import __version__
 
     values = asdict(study)
     values["cohort"] |= used
@@ -156,7 +156,7 @@ def _write(study: Study, used: dict[str, Any], out: Path) -> None:
     for row in (*values["variants"], *values["peers"]):
         row["slug"] = slug(row["name"])
     with replacing(out / STUDY) as temporary:
-        text = json.dumps(values | {"software": f"clmsda {__version__}"}, indent=2)
+        text = json.dumps(values | {"software": software()}, indent=2)
         temporary.write_text(text + "\n", encoding="utf8")
 
 

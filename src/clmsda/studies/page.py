@@ -13,6 +13,7 @@ from clmsda.studies.results import PROTOCOLS, Results
 from clmsda.studies.setting_tables import validation
 from clmsda.studies.style_sheet import STYLE_SHEET
 from clmsda.studies.table import Table, to_csv, to_html, to_latex
+from clmsda.version import software_version
 
 SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("cohort", "Cohort", ("Table 1", "Figure 1")),
@@ -160,13 +161,12 @@ def _uri(mime: str, content: bytes) -> str:
 
 
 def _foot() -> str:
-    from clmsda import __version__
 
     protocols = "".join(f"<li><strong>{name}</strong>: {escape(words)}</li>" for name, words in PROTOCOLS.items())
     reading = "".join(f"<p>{escape(text)}</p>" for text in READING)
     return (
         f'<section id="reading">\n<h2>How to read this</h2>\n{reading}\n<p>Protocols, by what a method is told:</p>\n'
         f"<ul>{protocols}</ul>\n</section>\n<footer><p>Published figures: {escape(SOURCE)}</p><p>Made by clmsda "
-        f"{escape(str(__version__))}. The folder of this page holds every table as CSV, LaTeX and Markdown, and "
+        f"{escape(software_version())}. The folder of this page holds every table as CSV, LaTeX and Markdown, and "
         "every figure as PNG and SVG.</p></footer>"
     )
