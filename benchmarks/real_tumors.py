@@ -184,22 +184,18 @@ def score_all(
     tasks = [
         (one, replace(asked, prompts=missing)) for one in tumors if (missing := _missing(one, asked, loaded, known))
     ]
-    with (
-        ProcessPoolExecutor(processes, get_context("spawn"), _start, (model, asked.raw)) as pool,
-        file.open("a", encoding="utf8", newline="") as stream,
-    ):
+    with file.open("a", encoding="utf8", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS)
         if not kept:
             writer.writeheader()
-        waiting = [pool.submit(_work, one, shared, part) for one, part in tasks]
-        for number, done in enumerate(as_completed(waiting), 1):
-            for row in done.result():
+        for number, rows in enumerate(_work_off(tasks, shared, model, asked.raw, processes), 1):
+            for row in rows:
                 key = row["model"], row["case"], row["prompt"], int(row["corrections"])
                 if key not in known:
                     known[key] = row
                     writer.writerow(row)
             stream.flush()
-            print(f"\r{number}/{len(waiting)}", end="", file=sys.stderr, flush=True)
+            print(f"\r{number}/{len(tasks)}", end="" if number < len(tasks) else "\n", file=sys.stderr, flush=True)
     wanted = {one.case for one in tumors}
     return [row for (owner, case, name, number), row in known.items() if owner in (loaded, GROWING)
             and case in wanted and name in asked.prompts and number <= asked.corrections]  # fmt: skip
@@ -226,6 +222,21 @@ def _start(name: str, raw: bool) -> None:
 
 def _work(tumor: RealTumor, shared: Path, asked: Asked) -> list[Row]:
     return score(tumor, shared, asked, _model)
+
+
+def _work_off(
+    tasks: Sequence[tuple[RealTumor, Asked]], shared: Path, model: str, raw: bool, processes: int
+) -> Iterator[list[Row]]:
+    """The rows of each lesion as they come: from this process, or from several."""
+    if processes == 1:
+        if tasks:
+            _start(model, raw)
+        for one, part in tasks:
+            yield _work(one, shared, part)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn"), _start, (model, raw)) as pool:
+        for done in as_completed([pool.submit(_work, one, shared, part) for one, part in tasks]):
+            yield done.result()
 
 
 def masks(tumor: RealTumor, shared: Path, model: Model) -> tuple[Volume, NDArray[np.bool_], NDArray[np.bool_]]:

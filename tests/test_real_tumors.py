@@ -318,8 +318,9 @@ def test_a_click_that_is_refused_is_a_miss_that_can_be_corrected(correctable) ->
 
 
 def test_rows_are_written_once_and_a_stopped_run_goes_on(
-    benchmark, folder: Path, capsys: pytest.CaptureFixture[str]
+    benchmark, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(benchmark.torch, "set_num_threads", lambda count: None)
     threshold_model(folder, shape=(24, 24, 24), spacing_mm=3.0)
     tumors = benchmark.every_tumor(folder, folder / "split.csv")
     assert [one.set for one in tumors[-3:]] == ["whole-cts"] * 3
@@ -337,7 +338,8 @@ def test_rows_are_written_once_and_a_stopped_run_goes_on(
     before = file.read_text()
     assert sorted(map(str, benchmark.score_all([first, second], asked, folder, model, file))) == sorted(map(str, both))
     assert file.read_text() == before
-    raw = benchmark.score_all([first], replace(asked, prompts=("click",), raw=True), folder, model, file)
+    asked = replace(asked, prompts=("click",), raw=True)
+    raw = benchmark.score_all([first], asked, folder, model, file, processes=2)
     assert raw[0]["model"].endswith(" raw") and len(list(csv.DictReader(file.open()))) == 7
 
 
@@ -360,6 +362,23 @@ def test_report_has_every_prompt_size_and_set(benchmark, tmp_path: Path, capsys:
     assert "| all | click + 1 | click | 2 | -0.200 [-0.200, -0.200] | 100% | 0 |" in text
     assert "| all | 2 | 0.50 -> 0.80, 0.90 -> 0.40 | -1.00 | 1 | 0% (0%) | 100% (100%) |" in text
     assert (tmp_path / "size.png").stat().st_size > 1000
+
+
+def test_knots_are_weighted_means_that_rise(benchmark) -> None:
+    """A real lesion of F1 0.2 and a phantom of half its weight and F1 0.8 at about one agreement: (0.2 + 0.4) / 1.5."""
+    import calibrate
+
+    falling = calibrate.knots([0.7, 0.6, 0.9], [0.2, 0.8, 0.9], [1.0, 0.5, 1.0])
+    assert falling == ((0.6, 0.4), (0.7, 0.4), (0.9, 0.9))
+    agreement = np.linspace(0.5, 0.9, 80)
+    points = calibrate.knots(agreement, agreement**2, np.ones(80))
+    assert len(points) == calibrate.KNOTS
+    assert points[0] == (
+        pytest.approx(agreement[:10].mean(), abs=1e-3),
+        pytest.approx((agreement[:10] ** 2).mean(), abs=1e-3),
+    )
+    heavy = calibrate.knots(agreement, agreement**2, np.where(agreement > 0.7, 1.0, 1e-6))
+    assert sum(a > 0.7 for a, _ in heavy) >= calibrate.KNOTS - 1
 
 
 def test_two_real_lesions(benchmark, shared_data: Path, tmp_path: Path) -> None:
