@@ -24,6 +24,7 @@ from clmsda.metrics import f1
 from clmsda.models import Model, load
 from clmsda.prompts import Point
 from clmsda.segmentation import segment
+from clmsda.studies.confidence import fifths, rank_correlation
 from clmsda.studies.statistics import estimate
 
 COLUMNS = ("model", "case", "size_mm", "size_group", "f1", "size_error", "confidence")
@@ -80,11 +81,9 @@ def report(rows: list[dict[str, str]]) -> None:
             f"size error median {np.median(errors):.0%}, over a quarter: {(errors > 0.25).mean():.0%}"
         )
     confidence, scores = column(rows, "confidence"), column(rows, "f1")
-    for part in np.array_split(np.argsort(confidence), 5):
-        low, high = confidence[part].min(), confidence[part].max()
-        print(f"  confidence {low:.2f} to {high:.2f}: mean {confidence[part].mean():.2f}, F1 {scores[part].mean():.3f}")
-    ranks = [np.argsort(np.argsort(values)) for values in (confidence, scores)]
-    print(f"  rank correlation of confidence and F1: {np.corrcoef(*ranks)[0, 1]:.2f}")
+    for part in fifths(confidence, scores):
+        print(f"  confidence {part.low:.2f} to {part.high:.2f}: mean {part.confidence:.2f}, F1 {part.f1:.3f}")
+    print(f"  rank correlation of confidence and F1: {rank_correlation(confidence, scores):.2f}")
 
 
 def draw(rows: list[dict[str, str]], path: Path) -> None:
@@ -97,8 +96,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
     for group, name in ((1, "up to 3 cm"), (2, "3 to 5 cm"), (3, "above 5 cm")):
         axes.scatter(confidence[groups == group], scores[groups == group], s=14, alpha=0.7, label=name)
-    parts = np.array_split(np.argsort(confidence), 5)
-    means = np.array([(confidence[part].mean(), scores[part].mean()) for part in parts])
+    means = np.array([(part.confidence, part.f1) for part in fifths(confidence, scores)])
     axes.plot(*means.T, "k.-", label="means of fifths")
     axes.set(xlabel="reported confidence", ylabel="F1", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.legend(loc="upper left")

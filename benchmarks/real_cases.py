@@ -29,18 +29,20 @@ from clmsda.studies.protocols import inner_clicks
 LUNG1 = "nsclc-radiomics/NSCLC-Radiomics/LUNG1-001"
 
 
-def cases(shared: Path) -> dict[str, tuple[Volume, Volume]]:
-    """CT and true mask of each labeled case."""
-    found = {}
-    ibsi = read_ct(shared / "ibsi-ct-phantom" / "dicom")
-    found["IBSI"] = ibsi, read_mask(shared / "ibsi-ct-phantom" / "mask.nii.gz", grid=ibsi.grid)
-    lung1 = read_ct(shared / LUNG1)
-    (contours,) = (path for path in (shared / LUNG1).glob("*/*/*.dcm") if len(list(path.parent.glob("*.dcm"))) == 1)
-    found["LUNG1-001"] = lung1, read_mask(contours, grid=lung1.grid, roi="GTV-1")
-    lidc = shared / "lidc-idri" / "LIDC-IDRI-0001"
-    ct = read_ct(lidc / "ct.nii.gz")
-    found["LIDC-IDRI-0001"] = ct, read_mask(lidc / "nodule.nii.gz", grid=ct.grid)
-    return found
+NAMES = ("IBSI", "LUNG1-001", "LIDC-IDRI-0001")
+
+
+def read_case(name: str, shared: Path) -> tuple[Volume, Volume]:
+    """CT and true mask of a labeled case."""
+    if name == "IBSI":
+        ct = read_ct(shared / "ibsi-ct-phantom" / "dicom")
+        return ct, read_mask(shared / "ibsi-ct-phantom" / "mask.nii.gz", grid=ct.grid)
+    if name == "LUNG1-001":
+        ct = read_ct(shared / LUNG1)
+        (contours,) = (path for path in (shared / LUNG1).glob("*/*/*.dcm") if len(list(path.parent.glob("*.dcm"))) == 1)
+        return ct, read_mask(contours, grid=ct.grid, roi="GTV-1")
+    ct = read_ct(shared / "lidc-idri" / name / "ct.nii.gz")
+    return ct, read_mask(shared / "lidc-idri" / name / "nodule.nii.gz", grid=ct.grid)
 
 
 def prompts(truth: Measurement) -> dict[str, Prompt]:
@@ -80,7 +82,7 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, default=0)
     parser.add_argument("--classical", action="store_true")
     options = parser.parse_args()
-    known = cases(options.shared)
+    known = {name: read_case(name, options.shared) for name in NAMES}
     for model in map(load, options.models):
         rows = [report(model, name, ct, mask, options.clicks) for name, (ct, mask) in known.items()]
         print(f"{model.name:24s} mean            ", *(f"{k} {np.mean([r[k] for r in rows]):.3f}" for k in rows[0]))

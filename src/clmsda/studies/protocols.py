@@ -19,12 +19,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from clmsda.cohorts import Case, Cohort
 from clmsda.geometry import Volume, place
+from clmsda.measurements import bounding_box
 from clmsda.models import Model
 from clmsda.patches import AXIAL, cut, directions_of, restore, view_grid
-from clmsda.prompts import Point, PromptError
+from clmsda.prompts import Point, PointMm, PromptError
 from clmsda.segmentation import segment
 from clmsda.segmentation.sizing import find_size
 from clmsda.segmentation.views import THRESHOLD, View, look
@@ -151,7 +153,7 @@ def clicks(target: Target, config: ClickConfig) -> list[Point]:
     """The clicks of a case: they depend on the configuration and the case's name alone."""
     name = int.from_bytes(hashlib.sha256(target.case.case.encode()).digest()[:8], "big")
     points = inner_clicks(target.truth, target.center_mm, config.per_case, [config.seed, name], reach=config.jitter)
-    return [_into(target.truth, point) for point in points]
+    return [into(target.truth, point) for point in points]
 
 
 def inner_clicks(
@@ -164,7 +166,7 @@ def inner_clicks(
     return [Point(tuple(center_mm + reach * (point - center_mm))) for point in chosen]
 
 
-def _into(mask: Volume, point: Point) -> Point:
+def into(mask: Volume, point: Point) -> Point:
     """A click moved onto the tumor where it fell beside it, as in the hollow of a bent one."""
     index = np.rint(mask.grid.to_index(point.lps_mm)).astype(int)
     if mask.grid.contains(point.lps_mm) and mask.voxels[tuple(index)]:
@@ -172,6 +174,43 @@ def _into(mask: Volume, point: Point) -> Point:
     points = mask.grid.to_lps(np.argwhere(mask.voxels))
     nearest = points[np.linalg.norm(points - point.lps_mm, axis=1).argmin()]
     return Point(tuple(nearest))
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A click that mends a mask. missed: it lies on tumor that the mask lacks; else on what the mask has too much."""
+
+    missed: bool
+    lps_mm: PointMm
+
+
+def correction(found: Volume, truth: Volume) -> Correction | None:
+    """The click that a careful reader would add next: deepest inside the largest error. None where there is no error.
+
+    found, truth: masks on one grid. An error is a part of the missed tumor, or of what is too much, that hangs
+    together by faces. Deepest is farthest from what is no part of it, in mm; beyond the grid nothing is.
+    """
+    missed = (truth.voxels != 0) & (found.voxels == 0)
+    excess = (found.voxels != 0) & (truth.voxels == 0)
+    if not (missed | excess).any():
+        return None
+    lower, upper = bounding_box(missed | excess)
+    box = tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))
+    _, error = max((_largest(part[box]) for part in (missed, excess)), key=lambda one: one[0])
+    depth = ndimage.distance_transform_edt(np.pad(error, 1), sampling=truth.grid.spacing_mm)
+    index = np.unravel_index(depth.argmax(), depth.shape)
+    where = lower + np.array(index) - 1
+    x, y, z = truth.grid.to_lps(where)
+    return Correction(bool(missed[tuple(where)]), (float(x), float(y), float(z)))
+
+
+def _largest(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.bool_]]:
+    """Voxels of the largest connected part, and the part."""
+    labels, count = ndimage.label(mask)
+    if not count:
+        return 0, mask
+    sizes = np.bincount(labels.ravel())[1:]
+    return int(sizes.max()), labels == sizes.argmax() + 1
 
 
 def _slices(target: Target, model: Model, size_mm: float) -> Iterator[View]:
