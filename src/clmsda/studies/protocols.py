@@ -26,7 +26,8 @@ from clmsda.geometry import Volume, place
 from clmsda.measurements import bounding_box
 from clmsda.models import Model
 from clmsda.patches import AXIAL, cut, directions_of, restore, view_grid
-from clmsda.prompts import Point, PointMm, PromptError
+from clmsda.prompts import Point, PromptError
+from clmsda.prompts.kinds import PointMm
 from clmsda.segmentation import segment
 from clmsda.segmentation.sizing import find_size
 from clmsda.segmentation.views import THRESHOLD, View, look
