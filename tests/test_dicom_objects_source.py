@@ -30,6 +30,7 @@ from clmsda.dicom_objects import (
 from clmsda.dicom_objects.source import TYPE_2
 from clmsda.geometry import Grid, Volume
 from clmsda.images import read_mask, write_image
+from clmsda.images.errors import MixedSeries
 
 pytestmark = pytest.mark.parametrize("lopsided", ["upward"], indirect=True)
 
@@ -103,7 +104,7 @@ def test_a_series_of_two_patients_is_refused(lopsided: Volume, tmp_path: Path) -
         dataset.PatientID = "P1" if number < 3 else "P2"
 
     write_series(tmp_path / "ct", lopsided, edit=edit)
-    with pytest.raises(IncompleteSource, match="another PatientID") as caught:
+    with pytest.raises(MixedSeries, match="different patients") as caught:
         read_source(tmp_path / "ct")
     assert "P2" not in str(caught.value)
 
