@@ -69,6 +69,7 @@ def follow(points: Sequence[TimePoint], statements: Statements, by: By | None = 
             sightings[label].append(sighting)
         new += _new(point, found, statements)
         notes += [*_strangers(baseline, point, found), *_misplaced(baseline, point, found)]
+        notes += _unnamed(point, found) if by == "tracking" else []
     courses = [
         Course(lesion.label, organs[lesion.label], tuple(sightings[lesion.label]), lesion.tracking_uid)
         for lesion in baseline.lesions
@@ -220,6 +221,18 @@ def _misplaced(baseline: TimePoint, point: TimePoint, links: Iterable[Link]) -> 
         "is it the same lesion? Labels may have been exchanged"
         for label, far_mm in far.items()
         if far_mm > MISPLACED_MM
+    ]
+
+
+def _unnamed(point: TimePoint, links: Iterable[Link]) -> list[str]:
+    """Lesions that could not be matched by tracking UID, as they have none."""
+    taken = {label for link in links for label in link.found}
+    labels = [str(one.label) for one in point.lesions if not (one.tracking_uid or one.is_empty or one.label in taken)]
+    if not labels:
+        return []
+    return [
+        f"{point.name}: lesion {', '.join(labels)} has no tracking UID and counts as new: if it is one of the "
+        "baseline, say --same, or --match label"
     ]
 
 
