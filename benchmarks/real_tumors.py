@@ -38,13 +38,13 @@ from numpy.typing import NDArray
 from real_cases import NAMES, read_case
 from real_tumor_report import Scored, best_setting, draw, print_confidence, print_costs, print_gains, print_scores
 
-from clmsda import models, prompts
+from clmsda import models
 from clmsda.cohorts.real_tumors import PARTS, RealTumor, read_parts, real_tumors, subset
 from clmsda.geometry import Volume
 from clmsda.measurements import bounding_box, measure
 from clmsda.metrics import f1
 from clmsda.models import Model, ModelError
-from clmsda.prompts import Box, Point, Prompt, PromptError, RecistLine
+from clmsda.prompts import Box, Correction, Point, Prompt, PromptError, RecistLine
 from clmsda.segmentation import segment
 from clmsda.studies.peers import grow
 from clmsda.studies.protocols import correction, inner_clicks, into
@@ -58,7 +58,6 @@ GROWING = "region growing"
 MULTIPLIERS = (1.5, 2.0, 2.5, 3.0)
 COLUMNS = ("model", "case", "patient", "size_mm", "readers", "prompt", "corrections", "f1", "confidence",
            "seconds", "peak_mb", "note")  # fmt: skip
-CORRECTABLE = hasattr(prompts, "Outside")
 
 Row = dict[str, str]
 
@@ -110,11 +109,11 @@ def prompt(name: str, case: str, truth: Volume) -> Prompt:
     return into(truth, inner_clicks(truth, np.array(true.center_mm), 1, [number, seed])[0])
 
 
-def ask(ct: Volume, said: Prompt | Sequence[Prompt], model: Model) -> Answer:
+def ask(ct: Volume, said: Sequence[Prompt | Correction], model: Model, refine: Volume | None = None) -> Answer:
     """What the model gives for one lesion's prompts; an empty mask where it refuses them."""
     start = perf_counter()
     try:
-        (lesion,) = segment(ct, said, model).lesions
+        (lesion,) = segment(ct, said, model, refine=refine).lesions
     except PromptError as error:
         nothing = Volume(np.zeros(ct.grid.shape, bool), ct.grid)
         return Answer(nothing, float("nan"), perf_counter() - start, f"refused: {error}")
@@ -123,17 +122,17 @@ def ask(ct: Volume, said: Prompt | Sequence[Prompt], model: Model) -> Answer:
 
 def corrected(ct: Volume, truth: Volume, said: Prompt, model: Model, count: int) -> Iterator[Answer]:
     """The answer to a prompt, then those after each correction. One that is refused leaves the mask and is the last."""
-    answer = ask(ct, said, model)
+    answer = ask(ct, [said], model)
     yield answer
-    added: list[Prompt] = []
+    added: list[Correction] = []
     for number in range(1, count + 1):
         wrong = correction(answer.mask, truth)
         if wrong is None:
             yield from [replace(answer, seconds=0.0, note="nothing left to correct")] * (count + 1 - number)
             return
-        kind = prompts.Inside if wrong.missed else prompts.Outside  # type: ignore[attr-defined]
-        added.append(kind(wrong.lps_mm))
-        new = ask(ct, [said, *added], model)
+        added.append(wrong)
+        before = answer.mask if answer.mask.voxels.any() else None
+        new = ask(ct, [said, *added], model, before)
         if new.note.startswith("refused"):
             yield from [replace(answer, seconds=new.seconds, note=new.note)] * (count + 1 - number)
             return
@@ -288,9 +287,6 @@ def main() -> None:
     if not tumors:
         sys.exit(f"no lesion of the part {options.part} in {', '.join(options.sets)}")
     count = options.corrections
-    if count and not CORRECTABLE:
-        print("corrections are left out: this version of clmsda.prompts has no Outside", file=sys.stderr)
-        count = 0
     names = (*options.prompts, *(f"moved {number}" for number in range(1, options.moved + 1)))
     common = (options.shared, options.model, options.rows, options.processes)
     rows = score_all(tumors, Asked(names, count), *common)

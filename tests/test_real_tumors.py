@@ -18,9 +18,9 @@ from clmsda.cohorts import CohortError
 from clmsda.cohorts.real_tumors import RealTumor, read_parts, real_tumors, subset
 from clmsda.geometry import Grid, Volume
 from clmsda.images import write_image, write_mask
-from clmsda.prompts import Point, PromptError
+from clmsda.prompts import Correction, Inside, Outside, Point, PromptError
 from clmsda.studies.confidence import Announced, announced, fifths, rank_correlation
-from clmsda.studies.protocols import Correction, correction
+from clmsda.studies.protocols import correction
 
 HEAD = "patient,collection,part\n"
 LESIONS = "case,patient,collection,licence,diameter_mm,readers_dice,remark\n"
@@ -127,8 +127,8 @@ def at(correction_: Correction | None, grid: Grid) -> tuple[int, ...]:
 def test_a_missed_tumor_is_clicked_in_its_middle() -> None:
     found, truth = masks([], [CUBE])
     assert at(correction(found, truth), truth.grid) == (4, 4, 4)
-    assert correction(found, truth).missed
-    assert not correction(truth, found).missed  # the same mask, all of it too much
+    assert isinstance(correction(found, truth), Inside)
+    assert isinstance(correction(truth, found), Outside)  # the same mask, all of it too much
     assert correction(truth, truth) is None
     assert correction(found, found) is None
 
@@ -138,17 +138,17 @@ def test_the_largest_error_is_mended_first() -> None:
     parts = [((9, 11), (0, 2), (0, 3)), ((9, 11), (9, 11), (9, 12))]
     found, truth = masks([CUBE, ((8, 11), (4, 7), (4, 7))], [CUBE, *parts])
     first = correction(found, truth)
-    assert (first.missed, at(first, truth.grid)) == (False, (9, 5, 5))
+    assert isinstance(first, Outside) and at(first, truth.grid) == (9, 5, 5)
     better = Volume(found.voxels & truth.voxels, found.grid)
     second = correction(better, truth)
-    assert second.missed and not better.voxels[at(second, truth.grid)]
+    assert isinstance(second, Inside) and not better.voxels[at(second, truth.grid)]
 
 
 def test_parts_that_touch_at_an_edge_are_two_errors() -> None:
     """2 x 8 missed voxels that share an edge only, beside 12 in one piece."""
     touching = [((0, 2), (0, 2), (0, 2)), ((2, 4), (2, 4), (0, 2))]
     found, truth = masks([((8, 10), (8, 10), (8, 11))], touching)
-    assert not correction(found, truth).missed
+    assert isinstance(correction(found, truth), Outside)
 
 
 def test_deepest_is_in_mm_and_never_at_the_grids_end() -> None:

@@ -112,7 +112,7 @@ def test_a_run_with_a_second_look_resumes_to_the_same_weights(cohort: CohortShar
 def test_a_run_may_begin_with_a_model_of_fewer_channels(cohort: CohortShare, tmp_path: Path) -> None:
     """What it did not see before changes nothing at first: both networks answer alike."""
     base = config(cohort)
-    few = replace(base.network, in_channels=3)
+    few = replace(base.network, in_channels=2)
     patches = replace(base.patches, corrections=False)
     from clmsda import networks
 
@@ -124,7 +124,7 @@ def test_a_run_may_begin_with_a_model_of_fewer_channels(cohort: CohortShare, tmp
 
     _start(more, str(tmp_path / "few.safetensors"), base)
     image = torch.randn(1, 5, 8, 8, 8)
-    torch.testing.assert_close(more.eval()(image), network.eval()(image[:, :3]))
+    torch.testing.assert_close(more.eval()(image), network.eval()(image[:, :2]))
     with pytest.raises(ConfigError, match=r"optimization\.start"):
         _start(more, str(tmp_path / "few.safetensors"), replace(base, network=replace(base.network, width=8)))
 

@@ -26,8 +26,7 @@ from clmsda.geometry import Volume, place
 from clmsda.measurements import bounding_box
 from clmsda.models import Model
 from clmsda.patches import AXIAL, cut, directions_of, restore, view_grid
-from clmsda.prompts import Point, PromptError
-from clmsda.prompts.kinds import PointMm
+from clmsda.prompts import Correction, Inside, Outside, Point, PromptError
 from clmsda.segmentation import segment
 from clmsda.segmentation.sizing import find_size
 from clmsda.segmentation.views import THRESHOLD, View, look
@@ -177,14 +176,6 @@ def into(mask: Volume, point: Point) -> Point:
     return Point(tuple(nearest))
 
 
-@dataclass(frozen=True)
-class Correction:
-    """A click that mends a mask. missed: it lies on tumor that the mask lacks; else on what the mask has too much."""
-
-    missed: bool
-    lps_mm: PointMm
-
-
 def correction(found: Volume, truth: Volume) -> Correction | None:
     """The click that a careful reader would add next: deepest inside the largest error. None where there is no error.
 
@@ -202,7 +193,7 @@ def correction(found: Volume, truth: Volume) -> Correction | None:
     index = np.unravel_index(depth.argmax(), depth.shape)
     where = lower + np.array(index) - 1
     x, y, z = truth.grid.to_lps(where)
-    return Correction(bool(missed[tuple(where)]), (float(x), float(y), float(z)))
+    return (Inside if missed[tuple(where)] else Outside)((float(x), float(y), float(z)))
 
 
 def _largest(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.bool_]]:
