@@ -56,7 +56,7 @@ WHOLE = dict(zip(NAMES, (104.0, 95.0, 32.0), strict=True))
 """Size in mm of each whole CT's tumor."""
 SETS = ("lidc-crops", "lidc-cubes", "nsclc-radiogenomics", "nsclc-radiomics-cubes", "whole-cts")
 GROWING = "region growing"
-MULTIPLIERS = (1.5, 2.0, 2.5, 3.0)
+MULTIPLIERS = (0.75, 1.0, 1.5, 2.0, 2.5)
 COLUMNS = ("model", "case", "patient", "size_mm", "readers", "prompt", "corrections", "f1", "confidence",
            "seconds", "peak_mb", "note")  # fmt: skip
 CORRECTABLE = hasattr(prompts, "Outside")
