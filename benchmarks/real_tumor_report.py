@@ -192,9 +192,13 @@ def _share(value: float | None) -> str:
 
 
 def print_costs(rows: Sequence[Scored]) -> None:
+    """Time and memory, and what was refused (and scored as a miss)."""
     seconds = np.array([row.seconds for row in rows if row.way == "click"])
     print(f"\nSeconds per click, reading aside: median {np.median(seconds):.1f}, 95 % below ", end="")
     print(f"{np.quantile(seconds, 0.95):.1f}; peak memory of a process {max(row.peak_mb for row in rows):.0f} MB")
+    for row in rows:
+        if row.note.startswith("refused") and not row.corrections:
+            print(f"F1 {row.f1:g}, {row.prompt} at {row.case} {row.note}")
 
 
 def draw(rows: Sequence[Scored], growing: Mapping[str, float], path: Path) -> None:

@@ -40,7 +40,8 @@ from real_tumor_report import Scored, best_setting, draw, print_confidence, prin
 
 from clmsda import models
 from clmsda.cohorts.real_tumors import PARTS, RealTumor, read_parts, real_tumors, subset
-from clmsda.geometry import Volume
+from clmsda.geometry import Grid, Volume
+from clmsda.images.errors import NotHounsfield
 from clmsda.measurements import bounding_box, measure
 from clmsda.metrics import f1
 from clmsda.models import Model, ModelError
@@ -55,7 +56,7 @@ WHOLE = dict(zip(NAMES, (104.0, 95.0, 32.0), strict=True))
 """Size in mm of each whole CT's tumor."""
 SETS = ("lidc-crops", "lidc-cubes", "nsclc-radiogenomics", "nsclc-radiomics-cubes", "whole-cts")
 GROWING = "region growing"
-MULTIPLIERS = (1.5, 2.0, 2.5, 3.0)
+MULTIPLIERS = (0.75, 1.0, 1.5, 2.0, 2.5)
 COLUMNS = ("model", "case", "patient", "size_mm", "readers", "prompt", "corrections", "f1", "confidence",
            "seconds", "peak_mb", "note")  # fmt: skip
 
@@ -110,11 +111,11 @@ def prompt(name: str, case: str, truth: Volume) -> Prompt:
 
 
 def ask(ct: Volume, said: Sequence[Prompt | Correction], model: Model, refine: Volume | None = None) -> Answer:
-    """What the model gives for one lesion's prompts; an empty mask where it refuses them."""
+    """What the model gives for one lesion's prompts; an empty mask where they, or the CT, are refused."""
     start = perf_counter()
     try:
         (lesion,) = segment(ct, said, model, refine=refine).lesions
-    except PromptError as error:
+    except (PromptError, NotHounsfield) as error:
         nothing = Volume(np.zeros(ct.grid.shape, bool), ct.grid)
         return Answer(nothing, float("nan"), perf_counter() - start, f"refused: {error}")
     return Answer(lesion.mask, lesion.confidence, perf_counter() - start, "; ".join(lesion.warnings))
@@ -141,30 +142,45 @@ def corrected(ct: Volume, truth: Volume, said: Prompt, model: Model, count: int)
 
 
 def score(tumor: RealTumor, shared: Path, asked: Asked, model: Model) -> list[Row]:
-    """A lesion's rows: a row per prompt, and per number of corrections for the click."""
-    ct, truth = read(tumor, shared)
+    """A row per prompt, and per number of corrections for the click. A CT that is refused is a miss."""
+    name = version(model, asked.raw)
+    try:
+        ct, truth = read(tumor, shared)
+    except NotHounsfield as error:
+        nothing = Volume(np.zeros((1, 1, 1), bool), Grid.axial((1, 1, 1), (1, 1, 1)))
+        refused = Answer(nothing, float("nan"), 0.0, f"refused: {error}")
+        return [
+            _row(tumor, GROWING if said.startswith("grow") else name, said, number, refused, 0.0)
+            for said in asked.prompts
+            for number in range(1 + (asked.corrections if said == "click" else 0))
+        ]
     rows: list[Row] = []
-    for name in asked.prompts:
-        if name.startswith("grow"):
-            start = perf_counter()
-            mask = Volume(grow(ct, np.array(measure(truth).center_mm), float(name.split()[1])), ct.grid)
-            rows.append(_row(tumor, GROWING, name, 0, Answer(mask, float("nan"), perf_counter() - start, ""), truth))
+    for said in asked.prompts:
+        if said.startswith("grow"):
+            answer = _grown(ct, truth, float(said.split()[1]))
+            rows.append(_row(tumor, GROWING, said, 0, answer, f1(answer.mask.voxels, truth.voxels != 0)))
             continue
-        said, count = prompt(name, tumor.case, truth), asked.corrections if name == "click" else 0
+        count = asked.corrections if said == "click" else 0
         try:
-            for number, answer in enumerate(corrected(ct, truth, said, model, count)):
-                rows.append(_row(tumor, version(model, asked.raw), name, number, answer, truth))
+            for number, answer in enumerate(corrected(ct, truth, prompt(said, tumor.case, truth), model, count)):
+                rows.append(_row(tumor, name, said, number, answer, f1(answer.mask.voxels, truth.voxels != 0)))
         except ModelError as error:  # a model that takes no corrections
             print(f"{tumor.case}: {error}", file=sys.stderr)
     return rows
+
+
+def _grown(ct: Volume, truth: Volume, multiplier: float) -> Answer:
+    start = perf_counter()
+    grown = grow(ct, np.array(measure(truth).center_mm), multiplier)
+    return Answer(Volume(grown, ct.grid), float("nan"), perf_counter() - start, "")
 
 
 def version(model: Model, raw: bool) -> str:
     return model.version + " raw" * raw
 
 
-def _row(tumor: RealTumor, model: str, name: str, corrections: int, answer: Answer, truth: Volume) -> Row:
-    numbers = [f1(answer.mask.voxels, truth.voxels != 0), answer.confidence]
+def _row(tumor: RealTumor, model: str, name: str, corrections: int, answer: Answer, score: float) -> Row:
+    numbers = [score, answer.confidence]
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**10 if sys.platform == "linux" else 2**20)
     readers = "" if tumor.readers_dice is None else f"{tumor.readers_dice:g}"
     values = [model, tumor.case, tumor.patient, f"{tumor.diameter_mm:g}", readers, name, str(corrections),

@@ -14,10 +14,12 @@ import pytest
 from small_study import chest, threshold_model
 
 from clmsda import prompts
-from clmsda.cohorts import CohortError
+from clmsda.cohorts import CohortError, add_case
 from clmsda.cohorts.real_tumors import RealTumor, read_parts, real_tumors, subset
+from clmsda.errors import InputError
 from clmsda.geometry import Grid, Volume
 from clmsda.images import write_image, write_mask
+from clmsda.models import ModelError
 from clmsda.prompts import Correction, Inside, Outside, Point, PromptError
 from clmsda.studies.confidence import Announced, announced, fifths, rank_correlation
 from clmsda.studies.protocols import correction
@@ -262,23 +264,23 @@ class Place:
 
 @pytest.fixture
 def correctable(benchmark, monkeypatch: pytest.MonkeyPatch):
-    """A version that takes corrections: `segment` gives the masks of a list one by one (None: it refuses the prompts).
+    """`segment` gives the masks of a list one by one (None: it refuses the prompts).
 
     Gives a function (masks, count) -> answers, and what `segment` heard.
     """
-    for name in ("Inside", "Outside"):
-        monkeypatch.setattr(prompts, name, type(name, (Place,), {}), raising=False)
     ct, truth = chest(40.0)
     heard: list = []
 
     def answers(masks: list, count: int) -> list:
-        left = iter(masks)
+        left, before = iter(masks), np.zeros(ct.grid.shape)
 
-        def segment(volume, said, model):
-            heard.append([type(one).__name__ for one in said] if isinstance(said, list) else said)
+        def segment(volume, said, model, *, refine):
+            heard.append([type(one).__name__ for one in said])
+            assert (refine is None) == (len(said) == 1 or not before.any())
             mask = next(left)
             if mask is None:
                 raise PromptError("not there")
+            before[:] = mask
             lesion = type("Lesion", (), {"mask": Volume(mask != 0, ct.grid), "confidence": 0.9, "warnings": ("so so",)})
             return type("Segmentation", (), {"lesions": (lesion,)})
 
@@ -295,7 +297,7 @@ def test_corrections_are_added_to_the_first_prompt_until_nothing_is_wrong(correc
     excess[:2] = 1
     found = answers([missing, excess, truth], 4)
     assert [one.note for one in found] == ["so so"] * 3 + ["nothing left to correct"] * 2
-    assert heard == [Point((0, 0, 0)), ["Point", "Inside"], ["Point", "Inside", "Outside"]]
+    assert heard == [["Point"], ["Point", "Inside"], ["Point", "Inside", "Outside"]]
     assert all(np.array_equal(one.mask.voxels, truth != 0) for one in found[2:])
 
 
@@ -315,6 +317,23 @@ def test_a_click_that_is_refused_is_a_miss_that_can_be_corrected(correctable) ->
     assert [one.note for one in found] == ["refused: not there", "so so"]
     assert not found[0].mask.voxels.any() and found[1].mask.voxels.any()
     assert heard[1] == ["Point", "Inside"]
+
+
+def test_a_ct_that_is_refused_is_a_miss_and_a_model_that_takes_no_corrections_is_not(
+    benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ct, truth = chest(40.0)
+    click = benchmark.prompt("click", "a", truth)
+    lung = Volume(np.full(ct.grid.shape, -850, np.int16), ct.grid)
+    answer = benchmark.ask(lung, [click], threshold_model(tmp_path, shape=(24, 24, 24), spacing_mm=3.0))
+    assert answer.note.startswith("refused: ") and not answer.mask.voxels.any() and np.isnan(answer.confidence)
+
+    def no_corrections(*_: object, **__: object) -> None:
+        raise ModelError("takes no corrections")
+
+    monkeypatch.setattr(benchmark, "segment", no_corrections)
+    with pytest.raises(ModelError):
+        benchmark.ask(ct, [click], None)
 
 
 def test_rows_are_written_once_and_a_stopped_run_goes_on(
@@ -379,6 +398,52 @@ def test_knots_are_weighted_means_that_rise(benchmark) -> None:
     )
     heavy = calibrate.knots(agreement, agreement**2, np.where(agreement > 0.7, 1.0, 1e-6))
     assert sum(a > 0.7 for a, _ in heavy) >= calibrate.KNOTS - 1
+
+
+def test_a_model_is_calibrated_on_phantoms_and_on_validation_patients(
+    benchmark, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import calibrate
+
+    monkeypatch.setattr(benchmark.torch, "set_num_threads", lambda count: None)
+    for name, size_mm in (("one", 24.0), ("two", 40.0)):
+        image, mask = chest(size_mm)
+        add_case(folder / "cohort", name, image, mask, image_path=f"{name}.nii.gz", mask_path=f"{name}_mask.nii.gz")
+        write_image(image, folder / "cohort" / f"{name}.nii.gz")
+        write_mask(mask, folder / "cohort" / f"{name}_mask.nii.gz")
+    (folder / "split.csv").write_text(HEAD + "P1,LIDC-IDRI,validation\n")
+    model = threshold_model(folder, shape=(24, 24, 24), spacing_mm=3.0)
+    paths = [str(folder / name) for name in ("cohort", "threshold.safetensors", "out.safetensors")]
+    where = ["--real", str(folder / "real.csv"), "--shared", str(folder), "--split", str(folder / "split.csv")]
+    monkeypatch.setattr("sys.argv", ["calibrate.py", *paths, *where])
+    calibrate.main()
+    found = benchmark.models.load(folder / "out.safetensors", "cpu")
+    assert found.config.calibration and not model.config.calibration
+    said = "2 phantoms, weight 0.5 each; 2 lesions of 1 validation patients, weight 1 each"
+    assert found.config.provenance["calibration"] == said
+    for name, tensor in found.network.state_dict().items():
+        assert (tensor == model.network.state_dict()[name]).all()
+    rows = list(csv.DictReader((folder / "real.csv").open()))
+    assert [row["case"] for row in rows] == ["lidc-crops/a", "lidc-cubes/b"] and rows[0]["model"].endswith(" raw")
+
+
+def test_a_crop_that_readers_take_for_no_ct_is_a_miss_by_every_prompt(benchmark, folder: Path) -> None:
+    """Air and lung without soft tissue."""
+    image, _ = chest(40.0)
+    write_image(
+        replace(image, voxels=np.minimum(image.voxels, -300)), folder / "real-tumors" / "lidc-crops" / "a.nii.gz"
+    )
+    model = threshold_model(folder, shape=(24, 24, 24), spacing_mm=3.0)
+    one = benchmark.every_tumor(folder, folder / "split.csv")[0]
+    rows = benchmark.score(one, folder, benchmark.Asked(("click", "line", "grow 2.0"), corrections=1), model)
+    assert [(row["prompt"], row["corrections"]) for row in rows] == [
+        ("click", "0"), ("click", "1"), ("line", "0"), ("grow 2.0", "0"),
+    ]  # fmt: skip
+    assert all(float(row["f1"]) == 0 and row["note"].startswith("refused: ") for row in rows)
+    assert rows[-1]["model"] == benchmark.GROWING and rows[0]["confidence"] == ""
+    (folder / "real-tumors" / "lidc-crops" / "a.nii.gz").unlink()
+    with pytest.raises(InputError):  # a file that is missing is no miss of the model
+        benchmark.score(one, folder, benchmark.Asked(("click",)), model)
 
 
 def test_two_real_lesions(benchmark, shared_data: Path, tmp_path: Path) -> None:
