@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from small_study import chest, threshold_model
 
-from clmsda import prompts
 from clmsda.cohorts import CohortError, add_case
 from clmsda.cohorts.real_tumors import RealTumor, read_parts, real_tumors, subset
 from clmsda.errors import InputError
@@ -253,13 +252,6 @@ def test_prompts_come_from_the_true_mask(benchmark) -> None:
     assert moved[0] != benchmark.prompt("moved 1", "b", truth)
     for point in moved:
         assert truth.voxels[tuple(np.rint(truth.grid.to_index(point.lps_mm)).astype(int))]
-
-
-class Place:
-    """Stands for `Inside` and `Outside` of a version that knows them."""
-
-    def __init__(self, lps_mm: prompts.PointMm) -> None:
-        self.lps_mm = lps_mm
 
 
 @pytest.fixture
