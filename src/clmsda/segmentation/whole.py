@@ -28,6 +28,10 @@ SPREAD = (0.65, 0.8, 1.0)
 """Assumed sizes of the views of the whole, over the size found: fused, they are the first mask; how far they agree
 is its worth. Finer than the size asks for, as borders gain more from small voxels than they lose with what is far."""
 
+TOGETHER = 0.4
+"""The mean of all looks, the fine one among them, marks tumor from here on. Chosen on 43 real lesions of validation
+patients: mean F1 0.738, 5 % below 0.5; the looks at the whole alone had 0.732 and 12 %, the fine one 0.714 and 12 %."""
+
 FINE = 2.4
 """The fine look's voxels are so many times finer than those that the size asks for."""
 FINE_THRESHOLD = 0.5
@@ -67,14 +71,14 @@ def _first(volume: Volume, model: Model, request: Request, click: NDArray) -> An
         warnings.append("the tumor reaches the border of the patch: it may be incomplete")
     size = views[-1].assumed_mm
     coarse = restore([(v.probabilities, v.grid) for v in views], where_any_sees(views, volume.grid, FUSED))
-    sightings = [sight(view, click) for view in views]
     mask = Volume(coarse.voxels > FUSED, coarse.grid)
+    sightings = [sight(view, click) for view in views]
     before = lesion_at(mask, click, size)
     if not model.config.patches.corrections or before is None:
         return Answer(mask, click, size, _mean_agreement(sightings), tuple(warnings))
     fine = _fine(volume, model, request.marks, coarse, before)
-    mask = _sharp(fine, volume.grid)
     sightings.append(sight(fine, click))
+    mask = _together([*views, fine], volume.grid, TOGETHER)
     return Answer(mask, click, size, _mean_agreement(sightings), tuple(warnings))
 
 
@@ -134,7 +138,7 @@ def _corrected(volume: Volume, model: Model, request: Request, answer: Answer) -
     if before is None:
         return answer
     view = _fine(volume, model, request.marks, before, before)
-    after = _sharp(view, volume.grid)
+    after = _together([view], volume.grid, FINE_THRESHOLD)
     if not request.corrections:
         return replace(answer, mask=after)
     lower, upper = box_around(volume.grid, view.grid)
@@ -188,10 +192,10 @@ def _ignored(mask: NDArray[np.bool_], grid: Grid, request: Request) -> list[str]
     return said
 
 
-def _sharp(view: View, grid: Grid) -> Volume:
-    """A fine look's mask on the part of the CT's grid where it sees tumor."""
-    fine = restore([(view.probabilities, view.grid)], where_any_sees([view], grid, FINE_THRESHOLD))
-    return Volume(fine.voxels > FINE_THRESHOLD, fine.grid)
+def _together(views: Sequence[View], grid: Grid, threshold: float) -> Volume:
+    """The mask of the views' mean, on the part of the CT's grid where one of them sees tumor."""
+    mean = restore([(view.probabilities, view.grid) for view in views], where_any_sees(views, grid, threshold))
+    return Volume(mean.voxels > threshold, mean.grid)
 
 
 def where_any_sees(views: Sequence[View], grid: Grid, threshold: float) -> Grid:
