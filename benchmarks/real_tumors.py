@@ -39,7 +39,8 @@ from real_cases import NAMES, read_case
 from real_tumor_report import Scored, best_setting, draw, print_confidence, print_costs, print_gains, print_scores
 
 from clmsda import models
-from clmsda.cohorts.real_tumors import PARTS, RealTumor, read_parts, real_tumors, subset
+from clmsda.cohorts.parts import PARTS, read_parts
+from clmsda.cohorts.real_tumors import RealTumor, real_tumors, subset
 from clmsda.geometry import Grid, Volume
 from clmsda.images.errors import NotHounsfield
 from clmsda.measurements import bounding_box, measure

@@ -14,7 +14,8 @@ import pytest
 from small_study import chest, threshold_model
 
 from clmsda.cohorts import CohortError, add_case
-from clmsda.cohorts.real_tumors import RealTumor, read_parts, real_tumors, subset
+from clmsda.cohorts.parts import read_parts
+from clmsda.cohorts.real_tumors import RealTumor, real_tumors, subset
 from clmsda.errors import InputError
 from clmsda.geometry import Grid, Volume
 from clmsda.images import write_image, write_mask

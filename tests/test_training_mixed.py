@@ -26,7 +26,7 @@ from clmsda.training.config import (
 )
 from clmsda.training.samples import Mixed, open_samples
 
-PATIENTS = "patient,part\nA,train\nB,train\nC,validation\nD,test\n"
+PATIENTS = "patient,collection,part\nA,LIDC-IDRI,train\nB,LIDC-IDRI,train\nC,LIDC-IDRI,validation\nD,LIDC-IDRI,test\n"
 
 
 @pytest.fixture
@@ -133,12 +133,13 @@ def test_tables_of_patients_that_cannot_be_used(cohort: CohortShare, tmp_path: P
     opened = Cohort.open(cohort.folder)
     assert {case.patient for case in of_patients(opened, cohort.patients, "test").cases} == {"D"}
     for text, words in (
-        ("patient,part\nA,train\nA,test\n", "line 3: patient A is in two parts"),
-        ("patient\nA\n", "line 2: expected the columns patient and part"),
-        ("patient,part\nX,train\n", "no patient of the part 'train'"),
+        ("patient,collection,part\nA,LIDC-IDRI,train\nA,LIDC-IDRI,test\n", "found A twice"),
+        ("patient\nA\n", "found no collection, part"),
+        ("patient,collection,part\nA,NSCLC-Radiomics,train\n", "may only be evaluated on"),
+        ("patient,collection,part\nX,LIDC-IDRI,train\n", "no patient of the part 'train'"),
     ):
         (tmp_path / "bad.csv").write_text(text)
         with pytest.raises(CohortError, match=words):
             of_patients(opened, tmp_path / "bad.csv", "train")
-    with pytest.raises(CohortError, match="cannot read the table of patients"):
+    with pytest.raises(CohortError, match="cannot read"):
         of_patients(opened, tmp_path / "none.csv", "train")

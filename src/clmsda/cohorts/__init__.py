@@ -6,7 +6,8 @@ are imported by those who need them.
 
 from clmsda.cohorts.adding import add_case
 from clmsda.cohorts.cohort import Case, Cohort, CohortError
-from clmsda.cohorts.splits import Fold, Split, hold_out, hold_out_test, k_fold, of_patients
+from clmsda.cohorts.parts import of_patients
+from clmsda.cohorts.splits import Fold, Split, hold_out, hold_out_test, k_fold
 from clmsda.cohorts.splits import check as check_split
 from clmsda.cohorts.synthetic import write_phantoms
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from clmsda.cohorts.candidates import Candidate, Exclusion, Listing
 from clmsda.cohorts.cohort import CohortError
 from clmsda.cohorts.layouts import stem
+from clmsda.cohorts.parts import rows
 from clmsda.images.voxel_files import READ_SUFFIXES, is_voxel_file
 
 REQUIRED = ("image", "mask")
@@ -33,7 +34,23 @@ def pairs(source: Path | str, label: str = "") -> Listing:
     if label and not label.isdecimal():
         raise CohortError(f"expected --label to be a number for a folder of masks, found {label!r}")
     labels = (int(label),) if label else ()
-    return _from_folder(source, labels) if source.is_dir() else _from_csv(source, labels)
+    return _from_folder(source, labels, _patients(source)) if source.is_dir() else _from_csv(source, labels)
+
+
+def _patients(source: Path) -> dict[str, dict[str, str]]:
+    """What a table beside the folder (lesions.csv) says of its cases, by name; nothing where there is none.
+
+    Its column `case` holds FOLDER/NAME; `patient` and `histology` are taken. Raises CohortError.
+    """
+    table = source.resolve().parent / "lesions.csv"
+    if not table.is_file():
+        return {}
+    inside = f"{source.resolve().name}/"
+    return {
+        row["case"].removeprefix(inside): row
+        for row in rows(table, ("case", "patient"))
+        if row["case"].startswith(inside)
+    }
 
 
 def _from_csv(path: Path, labels: tuple[int, ...]) -> Listing:
@@ -79,11 +96,11 @@ def _row(cells: dict[str, str], path: Path, line: int, labels: tuple[int, ...]) 
     )
 
 
-def _from_folder(source: Path, labels: tuple[int, ...]) -> Listing:
+def _from_folder(source: Path, labels: tuple[int, ...], told: Mapping[str, Mapping[str, str]]) -> Listing:
     """Voxel files that differ in nothing but that one is called a mask, or lies in a folder that is.
 
     images/NAME.nii.gz + masks/NAME.nii.gz, NAME.nii.gz + NAME_mask.nii.gz, and NAME/ct.nii.gz + NAME/mask.nii.gz
-    are all pairs of the case NAME.
+    are all pairs of the case NAME. told: what a table says of a case, by its name.
     """
     images: dict[Path, list[Path]] = {}
     masks: dict[Path, list[Path]] = {}
@@ -100,7 +117,10 @@ def _from_folder(source: Path, labels: tuple[int, ...]) -> Listing:
     for key in sorted(images.keys() | masks.keys()):
         own_images, own_masks = images.get(key, []), masks.get(key, [])
         if len(own_images) == len(own_masks) == 1:
-            candidates.append(Candidate(key.name, key.name, own_images[0], own_masks[0], labels=labels))
+            row = told.get(key.name, {})
+            patient, histology = row.get("patient") or key.name, (row.get("histology") or "").casefold()
+            image, mask = own_images[0], own_masks[0]
+            candidates.append(Candidate(key.name, patient, image, mask, labels=labels, histology=histology))
             continue
         files = [*own_images, *own_masks]
         listed = ", ".join(str(path.relative_to(source)) for path in files)

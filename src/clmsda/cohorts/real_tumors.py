@@ -1,28 +1,24 @@
-"""Real tumors that come as crops with masks, and the file that parts their patients once and for all.
+"""Real tumors that come as crops with masks (`clmsda.cohorts.parts` parts their patients).
 
     lesions.csv             case,patient,collection,diameter_mm,readers_dice,...: a row per lesion
     SET/NAME.nii.gz         HU; beside it NAME_mask.nii.gz on the same grid; the case is SET/NAME
-    a split                 patient,collection,part: train, validation or test, a row per patient
 
 One patient has lesions in several sets: only the column `patient` tells who is who. What lies beyond a crop is unknown.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from clmsda.cohorts.cohort import CohortError
+from clmsda.cohorts.parts import TEST_ONLY, rows
 from clmsda.geometry import Volume
 from clmsda.images import read_ct, read_mask
 
 TABLE = "lesions.csv"
-PARTS = ("train", "validation", "test")
-TEST_ONLY = ("NSCLC-Radiomics",)
-"""Collections whose license lets nothing that ships be trained on them: their patients are test patients."""
 
 
 @dataclass(frozen=True)
@@ -46,31 +42,14 @@ class RealTumor:
         return ct, read_mask(folder / f"{self.case}_mask.nii.gz", grid=ct.grid)
 
 
-def read_parts(path: Path) -> dict[str, str]:
-    """The part of each patient. Raises CohortError for a missing file, a patient named twice, another part."""
-    parts: dict[str, str] = {}
-    for row in _rows(path, ("patient", "collection", "part")):
-        patient, part = row["patient"], row["part"]
-        if part not in PARTS:
-            raise CohortError(f"{path}: expected {patient}'s part to be one of {', '.join(PARTS)}, found {part!r}")
-        if patient in parts:
-            raise CohortError(f"{path}: expected each patient once, found {patient} twice: remove one of the rows")
-        if row["collection"] in TEST_ONLY and part != "test":
-            raise CohortError(
-                f"{path}: {row['collection']} may only be evaluated on (CC BY-NC), but {patient} is in {part}"
-            )
-        parts[patient] = part
-    return parts
-
-
 def real_tumors(folder: Path, parts: Mapping[str, str]) -> list[RealTumor]:
-    """Every lesion of a folder's table, with its patient's part (see `read_parts`).
+    """Every lesion of a folder's table, with its patient's part (see `clmsda.cohorts.parts.read_parts`).
 
     Patients of collections that may only be evaluated on need no row in the split: they are test patients.
     Raises CohortError for another patient that the split does not know.
     """
     found = []
-    for row in _rows(folder / TABLE, ("case", "patient", "collection", "diameter_mm", "readers_dice")):
+    for row in rows(folder / TABLE, ("case", "patient", "collection", "diameter_mm", "readers_dice")):
         patient, collection = row["patient"], row["collection"]
         part = parts.get(patient, "test" if collection in TEST_ONLY else None)
         if part is None:
@@ -89,15 +68,3 @@ def subset(tumors: Sequence[RealTumor], count: int) -> list[RealTumor]:
     ranked.sort(key=lambda pair: (pair[0], pair[1].case))
     chosen = {one.case for _, one in ranked[:count]}
     return [one for one in tumors if one.case in chosen]
-
-
-def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise CohortError(f"cannot read {path}: {error.strerror}") from error
-    missing = [name for name in columns if not rows or rows[0].get(name) is None]
-    if missing:
-        raise CohortError(f"{path}: expected rows with the columns {', '.join(columns)}, found no {', '.join(missing)}")
-    return rows

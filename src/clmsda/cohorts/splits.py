@@ -8,7 +8,6 @@ fold; k-fold cross-validation has k, and every case is in exactly one test part.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -195,27 +194,3 @@ def _some(names: Iterable[str]) -> str:
     """The first few names, and how many more there are."""
     ordered = sorted(names)
     return ", ".join(ordered[:5]) + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")
-
-
-def of_patients(cohort: Cohort, table: Path | str, part: str) -> Cohort:
-    """The cases of the patients whom a table (CSV, columns patient and part) puts into a part.
-
-    One table serves several cohorts that share patients. Raises CohortError for a table that cannot be read, a
-    patient who stands in it in two parts, and a cohort with nobody of that part.
-    """
-    parts: dict[str, str] = {}
-    try:
-        with Path(table).open(newline="", encoding="utf8") as file:
-            for line, row in enumerate(csv.DictReader(file), 2):
-                if row.get("patient") is None or row.get("part") is None:
-                    raise CohortError(f"{table}, line {line}: expected the columns patient and part")
-                if parts.setdefault(row["patient"], row["part"]) != row["part"]:
-                    raise CohortError(f"{table}, line {line}: patient {row['patient']} is in two parts")
-    except OSError as error:
-        raise CohortError(f"cannot read the table of patients {table}: {error.strerror}") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise CohortError(f"{table} is not a table of comma-separated values ({error})") from error
-    chosen = {case.case for case in cohort.cases if parts.get(case.patient) == part}
-    if not chosen:
-        raise CohortError(f"{cohort.folder} has no patient of the part {part!r} of {table}")
-    return cohort.subset(chosen)
