@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from half_tissue import LUNG_HU, TISSUE_HU, Ball, distance, lung
+from half_tissue import LUNG_HU, TISSUE_HU, Ball, HalfTissue, distance, lung
 from torch import Tensor, nn
 
 from clmsda.geometry import Grid, Volume
@@ -83,6 +83,20 @@ def test_what_no_correction_touches_stays() -> None:
     assert changed[2, 0:5, 8:12].all() and changed[2, 8:12, 15:20].all() and not changed[2, 5:15, 25:35].any()
     changed = localized(before, after, grid, Request(None, (Outside(tuple(grid.to_lps((2, 10, 18)))),)))
     assert not changed[2, 8:12, 15:20].any() and not changed[2, 0:5, 8:12].any() and changed[2, 5:15, 5:15].all()
+
+
+def test_what_the_network_does_not_follow_is_done_by_a_ball_and_said() -> None:
+    """A network that sees all that is dense: a point outside in the second ball is cut out as far as the mask goes."""
+    volume = lung(ONE, OTHER)
+    lesion = segment(volume, [Point(ONE[0]), Outside(OTHER[0])], model(HalfTissue())).lesions[0]
+    k, row, column = np.rint(volume.grid.to_index(OTHER[0])).astype(int)
+    assert not lesion.mask.voxels[k, row, column]
+    assert any(
+        text.startswith("the model did not follow the point 17.0, 0.0, 0.0 LPS mm: a ball of")
+        for text in lesion.warnings
+    )
+    assert score(lesion.mask.voxels, volume.grid, ONE) > 0.85  # most of the second ball is gone, none of the first
+    assert lesion.mask.voxels[distance(volume.grid, ONE) <= -4].all()
 
 
 def test_corrections_belong_to_the_prompt_before_them() -> None:

@@ -22,7 +22,18 @@ from clmsda.patches import AXIAL, cut, restore, view_grid
 from clmsda.prompts import Request
 from clmsda.segmentation.answer import Answer
 from clmsda.segmentation.sizing import LARGEST_MM, SMALLEST_MM, UNSETTLED, Sized, as_told, find_size
-from clmsda.segmentation.views import FUSED, Sighting, View, agreement, answers, lesion_at, look, sight, touches_border
+from clmsda.segmentation.views import (
+    AERATED_HU,
+    FUSED,
+    Sighting,
+    View,
+    agreement,
+    answers,
+    lesion_at,
+    look,
+    sight,
+    touches_border,
+)
 
 SPREAD = (0.65, 0.8, 1.0)
 """Assumed sizes of the views of the whole, over the size found: fused, they are the first mask; how far they agree
@@ -40,6 +51,8 @@ MARGIN = 12
 LONGEST = 112
 """The fine look's longest side, in voxels: of what is longer it sees less finely."""
 
+BEYOND = 1.25
+"""How far a ball reaches that stands for a correction, over the distance to the mask's border."""
 NEAR_MM = 5.0
 """A change belongs to a correction that lies in it, or this near."""
 
@@ -145,10 +158,11 @@ def _corrected(volume: Volume, model: Model, request: Request, answer: Answer) -
     window = before.crop(lower, upper)
     wanted = resample(_float(after), window.grid, fill=0).voxels > 0.5
     voxels = localized(window.voxels, wanted, window.grid, request)
+    voxels, said = by_balls(voxels, volume.crop(lower, upper), request)
     changed = before.voxels.copy()
     changed[tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))] = voxels
-    ignored = _ignored(changed, volume.grid, request)
-    return replace(answer, mask=Volume(changed, volume.grid), warnings=(*answer.warnings, *ignored))
+    said += _ignored(changed, volume.grid, request)
+    return replace(answer, mask=Volume(changed, volume.grid), warnings=(*answer.warnings, *said))
 
 
 def localized(before: NDArray[np.bool_], after: NDArray[np.bool_], grid: Grid, request: Request) -> NDArray[np.bool_]:
@@ -166,6 +180,36 @@ def localized(before: NDArray[np.bool_], after: NDArray[np.bool_], grid: Grid, r
             for label in _near(labels, grid, point):
                 changed[labels == label] = value
     return changed
+
+
+def by_balls(mask: NDArray[np.bool_], image: Volume, request: Request) -> tuple[NDArray[np.bool_], list[str]]:
+    """Follow by geometry the corrections that the network did not follow, and say so.
+
+    A point that lies deepest in an error is about as far from the mask's border as from the true one. So a ball
+    that reaches `BEYOND` the mask's border is taken away around a point outside, and added around a point inside (lung
+    and air left out), but never as far as a point that says the contrary. image: HU on the mask's grid.
+    """
+    grid, said = image.grid, []
+    for points, value, contrary in (
+        (request.outside, False, request.marks.inside),
+        (request.inside, True, request.outside),
+    ):
+        for point in points:
+            k, row, column = np.rint(grid.to_index(point)).astype(int)
+            if not grid.contains(point) or mask[k, row, column] == value or mask.all() or not mask.any():
+                continue
+            depth = ndimage.distance_transform_edt(mask != value, sampling=grid.spacing_mm)[k, row, column]
+            reach = min([BEYOND * depth, *(0.9 * float(np.linalg.norm(np.subtract(point, o))) for o in contrary)])
+            index = np.moveaxis(np.indices(mask.shape), 0, -1) - grid.to_index(point)
+            ball = np.linalg.norm(index * grid.spacing_mm, axis=-1) <= reach
+            mask = mask | (ball & (image.voxels > AERATED_HU)) if value else mask & ~ball
+            done = f"a ball of {reach:.1f} mm was {'added' if value else 'taken away'} around it"
+            said.append(f"the model did not follow the point {_text(point)}: {done}")
+    return mask, said
+
+
+def _text(point: Sequence[float]) -> str:
+    return ", ".join(f"{x:.1f}" for x in point) + " LPS mm"
 
 
 def _near(labels: NDArray, grid: Grid, point: Sequence[float]) -> set[int]:
@@ -187,8 +231,7 @@ def _ignored(mask: NDArray[np.bool_], grid: Grid, request: Request) -> list[str]
         for point in points:
             k, row, column = np.clip(np.rint(grid.to_index(point)).astype(int), 0, np.array(mask.shape) - 1)
             if bool(mask[k, row, column]) != value:
-                where = ", ".join(f"{x:.1f}" for x in point)
-                said.append(f"the point {word} at {where} LPS mm was not followed: give another one near it")
+                said.append(f"the point {word} at {_text(point)} was not followed: give another one near it")
     return said
 
 
