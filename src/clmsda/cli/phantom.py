@@ -18,9 +18,18 @@ def phantom(
     from rich.console import Console
     from rich.progress import Progress
 
-    from clmsda.cohorts import write_phantoms
+    from clmsda.cohorts import Case, write_phantoms
 
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("Phantoms", total=cases)
-        cohort = write_phantoms(out, cases, seed=seed, matrix=matrix, progress=lambda _: bar.advance(task))
+    with Progress(console=Console(stderr=True), speed_estimate_period=600) as bar:
+        task, done = bar.add_task("Phantoms", total=cases), 0
+
+        def drawing(share: float) -> None:
+            bar.update(task, completed=done + 0.9 * share)  # the rest of a case is to write it
+
+        def progress(_: Case) -> None:
+            nonlocal done
+            done += 1
+            bar.update(task, completed=done)
+
+        cohort = write_phantoms(out, cases, seed=seed, matrix=matrix, progress=progress, drawing=drawing)
     typer.echo(f"{len(cohort.cases)} cases in {out}")

@@ -16,11 +16,13 @@ def write_phantoms(
     seed: int = 0,
     matrix: int = 512,
     progress: Callable[[Case], None] | None = None,
+    drawing: Callable[[float], None] | None = None,
 ) -> Cohort:
     """Write `cases` synthetic CTs (images/*.nii.gz, masks/*.nii.gz) and their slabs and table.
 
     Case number i is phantom `seed + i`. matrix: rows and columns of each CT. Cases that the folder
     holds already are kept, so an interrupted run continues where it stopped; what is damaged is made anew.
+    progress: called with each case that is done. drawing: with the share of a case that is drawn, many times a case.
     Raises CohortError for a folder with cases of another matrix.
     """
     from clmsda import phantoms  # needs torch, which a cohort of real CT does not
@@ -33,7 +35,7 @@ def write_phantoms(
     for number in range(seed, seed + cases):
         name = f"phantom-{number:05d}"
         if name not in done:
-            image, mask = phantoms.scan(phantoms.sample(number), matrix=matrix)
+            image, mask = phantoms.scan(phantoms.sample(number), matrix=matrix, progress=drawing)
             image_path, mask_path = f"images/{name}.nii.gz", f"masks/{name}.nii.gz"
             write_image(image, folder / image_path)
             write_mask(mask, folder / mask_path)

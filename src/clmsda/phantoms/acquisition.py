@@ -15,6 +15,8 @@ from clmsda.phantoms.space import Space
 
 VIEW_Y_MM = 8.0
 _SLICES_MM = np.array([0.625, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.75, 5.0, 7.5, 10.0])
+_LONG, _BLOCK = 384, 64
+"""A matrix with more columns is multiplied in blocks of so many rows, by no more columns than they need."""
 _SHARES = np.array([0.05, 0.12, 0.14, 0.05, 0.08, 0.14, 0.17, 0.05, 0.14, 0.03, 0.03])
 
 
@@ -130,9 +132,19 @@ def _along(field: Tensor, axis: int, matrix: NDArray | None) -> Tensor:
     m = torch.from_numpy(np.ascontiguousarray(matrix, dtype=np.float32)).to(field.device)
     if axis == 0:
         return (m @ field.reshape(field.shape[0], -1)).reshape(len(m), *field.shape[1:])
-    if axis == 1:
-        return torch.matmul(m, field)
-    return torch.matmul(field, m.T)
+    if m.shape[1] <= _LONG:
+        return torch.matmul(m, field) if axis == 1 else torch.matmul(field, m.T)
+    shape = list(field.shape)
+    shape[axis] = len(m)
+    result = field.new_empty(shape)
+    for first in range(0, len(m), _BLOCK):
+        rows = m[first : first + _BLOCK]
+        used = (rows != 0).any(dim=0).nonzero()  # a blur reaches a few voxels: most of its matrix is zeros
+        low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
+        part, rows = field.narrow(axis, low, high - low), rows[:, low:high]
+        product = torch.matmul(rows, part) if axis == 1 else torch.matmul(part, rows.T)
+        result.narrow(axis, first, len(rows)).copy_(product)
+    return result
 
 
 @lru_cache(maxsize=64)
@@ -154,14 +166,18 @@ def _slice_matrix(count: int, step_mm: float, slice_mm: float, phase: float) -> 
 
 def _interpolation(positions: NDArray, count: int) -> NDArray:
     """(len(positions), count) linear interpolation at fractional positions."""
-    low = np.clip(np.floor(positions).astype(int), 0, count - 1)
-    high = np.minimum(low + 1, count - 1)
-    weight = np.clip(positions - low, 0, 1)
+    low, high, weight = _neighbors(positions, count)
     matrix = np.zeros((len(positions), count))
     rows = np.arange(len(positions))
     matrix[rows, low] += 1 - weight
     matrix[rows, high] += weight
     return matrix
+
+
+def _neighbors(positions: NDArray, count: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Index below and above each fractional position, and the weight of the one above."""
+    low = np.clip(np.floor(positions).astype(int), 0, count - 1)
+    return low, np.minimum(low + 1, count - 1), np.clip(positions - low, 0, 1)
 
 
 @lru_cache(maxsize=64)
@@ -194,10 +210,7 @@ def _noise(hu: Tensor, grid: Grid, a: Acquisition, rng: np.random.Generator) -> 
         lattice = step if averaged else own
         phase = rng.uniform() * (not averaged and not np.isclose(step, own))  # the CT's own grid is read as it is
         length = int(np.ceil(count * step / lattice)) + 2
-        read = _interpolation(np.arange(count) * step / lattice + phase, length)
-        blur = _blur_matrix(length, grain / lattice)
-        if blur is not None:
-            read = read @ (blur / np.sqrt((blur**2).sum(axis=1, keepdims=True)))
+        read = _noise_matrix(count, step / lattice, phase, length, grain / lattice)
         if averaged:
             kernel = np.exp(-0.5 * (np.arange(-20, 21) * own / max(grain, 1e-3)) ** 2)
             deviation = 0.282 * own * kernel.sum() ** 2 / (kernel**2).sum()  # of a Gaussian that averages alike
@@ -212,6 +225,18 @@ def _noise(hu: Tensor, grid: Grid, a: Acquisition, rng: np.random.Generator) -> 
     if a.streak_hu:
         noise = noise + _streaks(hu, grid, a, rng)
     return noise
+
+
+@lru_cache(maxsize=6)
+def _noise_matrix(count: int, step: float, phase: float, length: int, grain: float) -> NDArray:
+    """(count, length): white noise on a lattice, blurred but as strong as before, then read at `count` points."""
+    positions = np.arange(count) * step + phase
+    blur = _blur_matrix(length, grain)
+    if blur is None:
+        return _interpolation(positions, length)
+    low, high, weight = _neighbors(positions, length)
+    blur = blur / np.sqrt((blur**2).sum(axis=1, keepdims=True))
+    return (1 - weight)[:, None] * blur[low] + weight[:, None] * blur[high]
 
 
 def _streaks(hu: Tensor, grid: Grid, a: Acquisition, rng: np.random.Generator) -> Tensor:

@@ -87,7 +87,7 @@ class Fields:
 
     cage: inside the ribs. diaphragm: above it. mediastinum: inside it. great: inside great vessels,
     heart, spine or airways. lung: inside the pleural cavity. wobble: noise of coarse grain.
-    tubes: inside each of `GreatVessels.parts`, None where it is far; not cut by `at`.
+    tubes: inside each of `GreatVessels.parts`, None where it is far.
     """
 
     cage: Tensor
@@ -103,7 +103,8 @@ class Fields:
             t[tuple(s if n > 1 else slice(None) for s, n in zip(index, t.shape, strict=True))]
             for t in (self.cage, self.diaphragm, self.mediastinum, self.great, self.lung, self.wobble)
         )
-        return Fields(cage, diaphragm, mediastinum, great, lung, wobble)
+        tubes = tuple(None if t is None else t[index] for t in self.tubes)
+        return Fields(cage, diaphragm, mediastinum, great, lung, wobble, tubes)
 
 
 class Chest(Protocol):

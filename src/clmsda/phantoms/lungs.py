@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -43,6 +44,10 @@ class Lungs:
     bronchi: Tubes
     offsets: NDArray[np.float64]
 
+    @cached_property
+    def lumina(self) -> Tubes:
+        return self.bronchi.grown(0.82, -0.35)
+
     def tissue(self, space: Space, fields: Fields) -> Tensor:
         """HU of lung tissue, without vessels."""
         coarse = fields.wobble
@@ -67,9 +72,10 @@ class Lungs:
         blend(hu, alpha, self.tissue(space, fields))
         self._paint_fissures(hu, space, fields, alpha)
 
-    def paint_trees(self, hu: Tensor, space: Space, fields: Fields, vessels: Tensor | None) -> None:
+    def paint_trees(self, hu: Tensor, space: Space, fields: Fields) -> None:
         """Vessels and bronchi, which opacities show all the more, then what fills the pleural space."""
         alpha = coverage(fields.lung, space.width_mm)
+        vessels = tube_coverage(space, self.vessels)
         if vessels is not None:
             blend(hu, vessels * alpha, self.vessel_hu)
         self._paint_bronchi(hu, space, alpha)
@@ -80,7 +86,7 @@ class Lungs:
         if walls is None:
             return
         blend(hu, walls * alpha, 10.0)
-        lumen = tube_coverage(space, self.bronchi.grown(0.82, -0.35))
+        lumen = tube_coverage(space, self.lumina)
         if lumen is not None:
             blend(hu, lumen * alpha, -985.0)
 

@@ -64,9 +64,10 @@ class Mediastinum:
                 index, sub = inside
                 great = _minimum(great, index, part.distance(sub), space)
         tubes = tuple(tube_distance(space, part, reach) for part in self.great.parts)
-        for distance in tubes:
+        for part_tubes, distance in zip(self.great.parts, tubes, strict=True):
             if distance is not None:
-                great = torch.minimum(great, distance)
+                index = part_tubes.near(space, reach)  # where it is not, it is farther than all else
+                great = _minimum(great, index, distance[index], space)
         core = self._core(space)
         return smooth_min(core, great - self.fat_mm, 5.0), great, tubes
 

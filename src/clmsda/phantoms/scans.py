@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,19 +34,36 @@ def scan_grid(phantom: Phantom, matrix: int = 512) -> Grid:
     )
 
 
-def scan(phantom: Phantom, *, matrix: int = 512) -> tuple[Volume, Volume]:
-    """The CT (int16 HU) and its tumor mask (uint8), both on `scan_grid`."""
+def scan(
+    phantom: Phantom, *, matrix: int = 512, progress: Callable[[float], None] | None = None
+) -> tuple[Volume, Volume]:
+    """The CT (int16 HU) and its tumor mask (uint8), both on `scan_grid`.
+
+    progress: called with the share that is drawn, slab by slab. As many slabs at a time are drawn as torch may use
+    threads, each by one thread, so that their number does not change the CT.
+    """
     grid = scan_grid(phantom, matrix)
     hu = np.empty(grid.shape, dtype=np.int16)
     mask = np.empty(grid.shape, dtype=np.uint8)
     thickness = max(1, _SLAB_VOXELS // (matrix * matrix * _layers(grid)))
-    for first in range(0, grid.shape[0], thickness):
+
+    def draw(first: int) -> int:
         last = min(first + thickness, grid.shape[0])
         part = grid.crop((first, 0, 0), (last, matrix, matrix))
         values, share = render_slices(phantom, part)
         values = acquire(values, part, phantom.acquisition, phantom.seed * 1000 + first)
         hu[first:last] = values.round_().to(torch.int16).numpy()
         mask[first:last] = (share >= 0.5).to(torch.uint8).numpy()
+        return last
+
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
+            for last in pool.map(draw, range(0, grid.shape[0], thickness)):
+                if progress:
+                    progress(last / grid.shape[0])
+    finally:
+        torch.set_num_threads(threads)
     name = f"phantom-{phantom.seed}"
     return Volume(hu, grid, name), Volume(mask, grid, name)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clmsda.phantoms.anatomy import Anatomy, Fields
 from clmsda.phantoms.shapes import Ellipsoid, blend, coverage, smooth_step
-from clmsda.phantoms.space import Space
+from clmsda.phantoms.space import Space, pick
 from clmsda.phantoms.textures import texture
 from clmsda.phantoms.tubes import Tubes, tube_distance
 
@@ -62,6 +62,8 @@ class Skeleton:
         if float(out.amax()) < -thick - 2 or float(out.amin()) > thick + 2:
             return
         around = torch.atan2(space.x.abs(), space.y - anatomy.cage.lean_mm * 0.5) / np.pi
+        index, space = space.chosen(out.abs() < thick + 0.5 * space.width_mm + 0.01)  # a thin shell: few voxels
+        out, bone, around = out[index], hu[index], pick(around, index)
         fall = smooth_step(around * 1.25) - 0.55 * smooth_step((around - 0.8) * 5)
         turn = (space.z + self.slant_mm * fall + self.phase_mm) / self.pitch_mm
         up = (turn - turn.round()) * (self.pitch_mm * 0.85)
@@ -72,8 +74,9 @@ class Skeleton:
         front = smooth_step((around - 0.80) * 14)
         cortex = self.cortex_hu + (self.cartilage_hu - self.cortex_hu) * front
         marrow = self.marrow_hu + (self.cartilage_hu - 15 - self.marrow_hu) * front
-        blend(hu, coverage(distance, space.width_mm), cortex)
-        blend(hu, coverage(distance + self.cortex_mm, space.width_mm), marrow)
+        blend(bone, coverage(distance, space.width_mm), cortex)
+        blend(bone, coverage(distance + self.cortex_mm, space.width_mm), marrow)
+        hu[index] = bone
 
     def _paint_spine(self, hu: Tensor, space: Space, anatomy: Anatomy) -> None:
         rx, ry = anatomy.mediastinum.spine_radius_mm

@@ -28,6 +28,8 @@ def texture(space: Space, grain_mm: float, offset: NDArray) -> Tensor:
 
     offset: (3,) in 0..1, different for each use. Grains finer than the voxels average out to nothing.
     """
+    if space.whole is not None and space.whole.shape[0] != space.shape[0]:
+        return space.from_whole((grain_mm, offset.tobytes()), lambda whole: texture(whole, grain_mm, offset))
     cell_mm = grain_mm / 3.5
     fade = min(1.0, (grain_mm / space.width_mm) ** 1.5)
     if fade < 0.15:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clmsda.phantoms.shapes import FAR_MM
-from clmsda.phantoms.space import Space
+from clmsda.phantoms.space import Index, Space
 
 _BOXES = np.array([3, 4, 5, 6, 8, 10, 12, 16, 20])
 """Edge lengths, in voxels, of the boxes in which short tubes are evaluated in one batch."""
@@ -55,6 +55,16 @@ class Tubes:
             self.start_mm[chosen], self.end_mm[chosen], self.start_radius_mm[chosen], self.end_radius_mm[chosen]
         )
 
+    def near(self, space: Space, margin_mm: float) -> Index:
+        """The part of a space that holds all that is within the margin of a tube; all of it for loose points."""
+        if space.affine is None:
+            return (slice(None),)
+        radius = np.maximum(self.start_radius_mm, self.end_radius_mm)[:, None] + margin_mm
+        lower, upper = np.minimum(self.start_mm, self.end_mm) - radius, np.maximum(self.start_mm, self.end_mm) + radius
+        close = np.all((upper >= space.lower_mm) & (lower <= space.upper_mm), axis=1)
+        found = space.sub(lower[close].min(axis=0), upper[close].max(axis=0)) if close.any() else None
+        return found[0] if found else (slice(0),)
+
     def grown(self, factor: float = 1.0, plus_mm: float = 0.0) -> Tubes:
         return Tubes(
             self.start_mm, self.end_mm, self.start_radius_mm * factor + plus_mm, self.end_radius_mm * factor + plus_mm
@@ -66,6 +76,8 @@ def tube_coverage(space: Space, tubes: Tubes) -> Tensor | None:
 
     A tube thinner than a voxel never covers more than its cross section.
     """
+    if space.whole is not None:
+        return space.from_whole((tubes,), lambda whole: tube_coverage(whole, tubes))
     width = space.width_mm
     field = None
     for base, flat, distance, radius in _boxes(space, tubes, width / 2):
@@ -83,6 +95,8 @@ def tube_distance(space: Space, tubes: Tubes, reach_mm: float) -> Tensor | None:
 
     At loose points it is exact however far away.
     """
+    if space.whole is not None:
+        return space.from_whole((tubes, reach_mm), lambda whole: tube_distance(whole, tubes, reach_mm))
     if space.affine is None:
         return _point_distance(space, tubes)
     field = None

@@ -35,6 +35,20 @@ class Wall:
     table_mm: float
     offset: NDArray[np.float64]
 
+    def bounds(self, space: Space) -> tuple[NDArray, NDArray]:
+        """(3,) corners of a box around all of the body that lies at the heights of a space."""
+        if space.upper_mm[2] > self.torso.top_mm - 20:
+            return np.full(3, -9999.0), np.full(3, 9999.0)
+        lean = self.torso.lean_mm * self.torso.rise(torch.from_numpy(np.array([space.lower_mm[2], space.upper_mm[2]])))
+        lower = [np.array([-self.torso.half_width_mm, float(lean.min()) - self.torso.front_mm, -9999.0])]
+        upper = [np.array([self.torso.half_width_mm, float(lean.max()) + self.torso.back_mm, 9999.0])]
+        for part in self.shoulders + self.breasts:
+            low, high = part.bounds(30.0)
+            if low[2] <= space.upper_mm[2] + space.width_mm and high[2] >= space.lower_mm[2] - space.width_mm:
+                lower.append(low)
+                upper.append(high)
+        return np.min(lower, axis=0) - space.width_mm, np.max(upper, axis=0) + space.width_mm
+
     def skin(self, space: Space) -> Tensor:
         """Distance to the skin."""
         skin = self.torso.distance(space)
@@ -49,9 +63,8 @@ class Wall:
         return skin
 
     def paint(self, hu: Tensor, space: Space, fields: Fields, skin: Tensor) -> None:
-        """Body and table over air."""
+        """The body over air and table."""
         width = space.width_mm
-        self._paint_table(hu, space)
         inside = coverage(skin, width)
         ripple = texture(space, 14.0, self.offset)
         blend(hu, inside, self.muscle_hu + 4 * ripple)
@@ -80,9 +93,13 @@ class Wall:
         )
         return torch.maximum(torch.maximum(layer, inner), between)
 
-    def _paint_table(self, hu: Tensor, space: Space) -> None:
-        if not self.table_mm:
+    def paint_table(self, hu: Tensor, space: Space) -> None:
+        back = self.torso.back_mm + self.table_mm
+        found = space.sub(np.array([-194.0, back - 16, -9999]), np.array([194.0, back + 30, 9999]))
+        if not self.table_mm or not found:
             return
+        index, space = found
+        hu = hu[index]
         bow = space.x.square() / 900.0
         top = self.torso.back_mm + self.table_mm - space.y - 0.3 * bow
         flat = torch.maximum(sheet_coverage(top, 1.2, space.width_mm), sheet_coverage(top + 26, 1.0, space.width_mm))
