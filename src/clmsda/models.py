@@ -126,8 +126,7 @@ def load(name_or_path: str | Path = SHIPPED, device: str = "auto") -> Model:
     target = select_device(device)
     file = _read(path)
     config = _config(file.texts, path)
-    network = networks.build(config.network)
-    _fit(network, file.tensors, path)
+    network = _fitted(config.network, file.tensors, path)
     return Model(path.stem, file.digest, config, network.eval().to(target), target)
 
 
@@ -175,8 +174,13 @@ def _config(texts: dict[str, str], path: Path) -> ModelConfig:
         ) from error
 
 
-def _fit(network: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    expected = network.state_dict()
+def _fitted(config: NetworkConfig, tensors: dict[str, torch.Tensor], path: Path) -> nn.Module:
+    """The network with these weights. It is laid out without memory first: a header may claim one of any size."""
+    try:
+        with torch.device("meta"):
+            expected = networks.build(config).state_dict()
+    except (RuntimeError, TypeError, OverflowError) as error:  # as torch says that lengths overflow
+        raise ModelError(f"{path}: no network can be as large as its header says: {config}") from error
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     wrong = [name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape]
     if missing or extra or wrong:
@@ -185,4 +189,6 @@ def _fit(network: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> No
             f"{path}: weights are of another architecture than its header says: {len(missing)} tensors missing, "
             f"{len(extra)} unknown, {len(wrong)} of another shape (for instance {example})"
         )
+    network = networks.build(config)
     network.load_state_dict(tensors)
+    return network

@@ -68,7 +68,9 @@ def _length(start: bytes) -> int:
 
 def _texts(header: bytes) -> dict[str, str]:
     try:
-        texts: dict[str, str] = json.loads(header).get("__metadata__", {})
-    except (ValueError, AttributeError) as error:
+        texts = json.loads(header).get("__metadata__", {})
+    except (ValueError, AttributeError, RecursionError) as error:
         raise DamagedFile("the header is no JSON") from error
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise DamagedFile("the header's entries are no texts")
     return texts

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from fuzz.cases import Case
-from fuzz.limits import CPU_SECONDS, MEMORY_BYTES, WALL_SECONDS
+from fuzz.limits import CPU_SECONDS, HANGS_SECONDS, MEMORY_BYTES, PATIENCE_SECONDS, cpu_seconds
 from fuzz.worker import FAILURES, Outcome
 
 Tell = Callable[[str], object]
 CORPUS = Path(__file__).with_name("corpus.jsonl")
-START_SECONDS = 400.0  # until a worker has made and read all samples
 
 
 @dataclass
@@ -141,26 +140,33 @@ class _Watched:
             assert process.stdin is not None
             process.stdin.write("".join(case.to_json() + "\n" for case in given).encode())
             process.stdin.close()
-            silent = self._read(lines, seconds)
+            silent = self._read(lines, seconds, process.pid)
             process.send_signal(signal.SIGKILL if silent else signal.SIGTERM)
             process.wait()
         if not self.began:
             raise RuntimeError("the worker did not start")
         self.summary.seconds += time.time() - self.began
         if self.running is not None and self.summary.seconds < seconds:
-            said = f"no answer for {WALL_SECONDS:g} s" if silent else f"the process ended with {process.returncode}"
+            said = f"no answer within {HANGS_SECONDS:g} s of CPU time" if silent else f"the process ended with {process.returncode}"
             self._add(self.running, Outcome("hang" if silent else "crash", said), self.running)
 
-    def _read(self, lines: int, seconds: float) -> bool:
-        """Take in lines; returns whether the worker fell silent."""
+    def _read(self, lines: int, seconds: float, pid: int) -> bool:
+        """Take in lines; returns whether the worker went on with one case for too long."""
         with os.fdopen(lines, "rb", buffering=0) as pipe:
-            for line in _lines(pipe, lambda: WALL_SECONDS if self.began else START_SECONDS):
-                if line is None:
+            rest, used, waited = b"", cpu_seconds(pid), time.time()
+            while True:
+                if select.select([pipe], [], [], PATIENCE_SECONDS / 10)[0]:
+                    block = pipe.read(1 << 16)
+                    if not block:
+                        return False
+                    *whole, rest = (rest + block).split(b"\n")
+                    for line in whole:
+                        self._take(json.loads(line))
+                    used, waited = cpu_seconds(pid), time.time()
+                elif self.began and (cpu_seconds(pid) - used > HANGS_SECONDS or time.time() - waited > PATIENCE_SECONDS):
                     return True
-                self._take(json.loads(line))
                 if self.began and self.summary.seconds + time.time() - self.began > seconds:
                     return False
-        return False
 
     def _take(self, values: dict[str, Any]) -> None:
         if "ready" in values:
@@ -176,21 +182,6 @@ class _Watched:
     def _add(self, case: Case, outcome: Outcome, small: Case) -> None:
         if self.summary.add(case, outcome, small):
             self.tell(describe(self.summary.failures[case.reader, *outcome.cause]))
-
-
-def _lines(pipe: object, patience: Callable[[], float]):  # type: ignore[no-untyped-def]
-    """Lines as they come; None where none comes for too long."""
-    rest = b""
-    while True:
-        readable, _, _ = select.select([pipe], [], [], patience())
-        if not readable:
-            yield None
-            return
-        block = pipe.read(1 << 16)  # type: ignore[attr-defined]
-        if not block:
-            return
-        *whole, rest = (rest + block).split(b"\n")
-        yield from whole
 
 
 def corpus() -> list[Case]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 from pathlib import Path
@@ -9,8 +10,9 @@ from types import FrameType
 
 CPU_SECONDS = 10.0
 """Of all threads together: a busy machine makes no difference."""
-WALL_SECONDS = 60.0
-"""After so long without an answer, as in code that no signal interrupts, the process is killed."""
+HANGS_SECONDS, PATIENCE_SECONDS = 30.0, 600.0
+"""After so much CPU time for one input, as in code that no signal interrupts, or so much time at all, the process is
+killed."""
 MEMORY_BYTES = 3 << 30
 """Address space above that of the process with everything imported and every sample read once."""
 
@@ -61,3 +63,12 @@ def _status(name: str) -> int:
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(name + ":"))
 
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far, 0 where it has ended (proc(5), stat)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

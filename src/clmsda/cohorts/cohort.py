@@ -160,8 +160,9 @@ def _parse(row: dict[str, str], where: str) -> Case:
         is_list = name in ("center_mm", "slab_affine", "tumor_slices")
         try:
             values[name] = json.loads(text) if is_list else text
-        except (json.JSONDecodeError, TypeError) as error:
-            raise CohortError(f"{where}: column {name!r} should be a list of numbers, found {text!r}") from error
+        except (ValueError, TypeError, RecursionError) as error:
+            found = repr(text)[:60]
+            raise CohortError(f"{where}: column {name!r} should be a list of numbers, found {found}") from error
     try:
         return _CASE.validate_python(values)
     except ValidationError as error:
@@ -172,7 +173,7 @@ def _parse(row: dict[str, str], where: str) -> Case:
 def _map(path: Path, dtype: str) -> NDArray:
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError, SyntaxError, TypeError, RecursionError) as error:
         raise CohortError(f"{path} is missing or damaged ({error}): import the case again") from error
     if array.dtype != np.dtype(dtype) or array.ndim != 3:
         raise CohortError(f"{path} should hold 3-D {dtype}, found {array.ndim}-D {array.dtype}: import the case again")

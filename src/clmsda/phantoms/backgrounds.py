@@ -119,7 +119,7 @@ def _read(path: Path) -> Background:
         )
         sites = _sites(lung, resample(ct, lung.grid, fill=None).voxels)
         return Background(path.stem, ct, lung, sites, *(float(values[name]) for name in _MEASURED))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, InputError) as error:
+    except (OSError, ArithmeticError, ValueError, KeyError, TypeError, EOFError, RecursionError, InputError) as error:
         raise BackgroundError(f"{path} is damaged or incomplete ({error}): make this background anew") from error
 
 

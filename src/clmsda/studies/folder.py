@@ -103,7 +103,7 @@ def read_study_file(out: Path) -> tuple[Study, dict[str, Any]] | None:
         for variant in values["variants"]:
             variant |= variant.pop("differences")
         return check_study(values, str(path)), used
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StudyError(f"{path} is damaged ({error}): bring it back, or run the study into a new folder") from error
 
 

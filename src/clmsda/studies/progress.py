@@ -126,7 +126,7 @@ def _facts(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_bytes())
         return {key: float(facts[key]) for key in ("training_seconds", "evaluation_seconds")}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StudyError(f"{path} is damaged ({error}): delete it, and the run is checked again") from error
 
 
@@ -138,7 +138,7 @@ def read_epochs(folder: Path) -> tuple[dict[str, float], ...]:
         try:
             row = json.loads(line)
             epochs.append({name: float(row[name]) for name in row})
-        except (json.JSONDecodeError, TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise StudyError(
                 f"{path}, line {number}: expected the numbers of an epoch, found {line[:40]!r}: bring back the file, "
                 "or remove the folder of this run and run the study again"

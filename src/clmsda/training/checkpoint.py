@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from clmsda import tensor_files
@@ -68,15 +69,14 @@ def load(
         file = tensor_files.read(path)
     except (DamagedFile, OSError) as error:
         raise CheckpointError(f"{path} is not a whole checkpoint ({error}): delete it to start anew") from error
-    if HEADER not in file.texts:
-        raise CheckpointError(f"{path} is not a checkpoint of clmsda: move it away to start anew")
-    header, tensors = json.loads(file.texts[HEADER]), file.tensors
-    differing = list(_differences(header["config"], json.loads(config_json)))
+    header, tensors = _header(file.texts, path), file.tensors
+    differing = list(_differences(header.config, json.loads(config_json)))
     if differing:
         raise CheckpointError(
             f"{path} belongs to another configuration ({'; '.join(differing)}): "
             "choose another --out, or delete the run to start anew"
         )
+    _check_tensors(tensors, network, path)
     network.load_state_dict(_part(tensors, "network."))
     states: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in _part(tensors, "optimizer.").items():
@@ -84,18 +84,59 @@ def load(
         states.setdefault(int(number), {})[key] = tensor
     groups: list[dict[str, Any]] = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": states, "param_groups": groups})
-    return Progress(**header["progress"]), _part(tensors, "best.")
+    return header.progress, _part(tensors, "best.")
 
 
 def read_progress(path: Path) -> Progress:
     """Where the run of a checkpoint stands; a new run's progress where there is none yet. Raises CheckpointError."""
     try:
         texts = tensor_files.read_texts(path)
-        return Progress(**json.loads(texts[HEADER])["progress"])
     except FileNotFoundError:
         return Progress()
-    except (DamagedFile, OSError, KeyError) as error:
+    except (DamagedFile, OSError) as error:
         raise CheckpointError(f"{path} is not a whole checkpoint ({error}): delete it to start anew") from error
+    return _header(texts, path).progress
+
+
+@dataclass
+class _Header:
+    progress: Progress
+    config: dict[str, Any]
+
+
+def _header(texts: dict[str, str], path: Path) -> _Header:
+    if HEADER not in texts:
+        raise CheckpointError(f"{path} is not a checkpoint of clmsda: move it away to start anew")
+    try:
+        return TypeAdapter(_Header).validate_json(texts[HEADER], strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise CheckpointError(
+            f"{path} is not a whole checkpoint (header: {where}: {first['msg']}): delete it to start anew"
+        ) from error
+
+
+def _check_tensors(tensors: dict[str, torch.Tensor], network: nn.Module, path: Path) -> None:
+    """Raise CheckpointError unless the tensors are those of the network, and what Adam keeps of each."""
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    expected = {f"{part}.{name}": shape for part in ("network", "best") for name, shape in shapes.items()}
+    if not _part(tensors, "best."):  # no epoch has ended yet
+        expected = {name: shape for name, shape in expected.items() if name.startswith("network.")}
+    states = {name for name in tensors if name.startswith("optimizer.")}
+    for number, parameter in enumerate(network.parameters()) if states else ():
+        expected |= {f"optimizer.{number}.{key}": parameter.shape for key in ("exp_avg", "exp_avg_sq")}
+        expected[f"optimizer.{number}.step"] = torch.Size()
+    wrong = sorted(
+        name
+        for name in expected.keys() | tensors.keys()
+        if name not in expected or name not in tensors or expected[name] != tensors[name].shape
+    )
+    if wrong:
+        raise CheckpointError(
+            f"{path} is not a whole checkpoint ({len(wrong)} tensors are missing, unknown or of another shape, for "
+            f"instance {wrong[0]}): delete it to start anew"
+        )
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -19,6 +19,8 @@ from clmsda.patches import AugmentationConfig, PatchConfig
 
 FORBID = {"extra": "forbid", "allow_inf_nan": False}
 PHANTOMS = "phantoms"
+DEEPEST = 20
+"""So many tables and lists within each other are enough for any configuration; far more overflow Python's stack."""
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -214,11 +216,22 @@ def read_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, An
         values = tomllib.loads(path.read_text(encoding="utf8"))
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, too, which tomllib leaves to int
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    if _depth(values) > DEEPEST:
+        raise ConfigError(f"{path}: expected tables within tables up to {DEEPEST} deep, found them deeper")
     for override in overrides:
         _override(values, override)
     return values
+
+
+def _depth(values: Any) -> int:
+    """How many tables and lists are within each other."""
+    depth, level = 0, [values]
+    while level:
+        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        depth, level = depth + bool(inner), [value for values in inner for value in values]
+    return depth
 
 
 def check(values: dict[str, Any], where: str) -> TrainingConfig:
@@ -309,7 +322,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set expects key.path=value, found {override!r}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text  # a bare word is text, so that --set data.source=cohort needs no quotes
     *parents, last = key.split(".")
     for parent in parents:
