@@ -118,7 +118,9 @@ def _run(names: str, seed: int, seconds: float, cases: list[Case] | None, tell: 
 class _Watched:
     """One worker, followed from its first line to its last."""
 
-    def __init__(self, names: str, seed: int, skip: int, cases: list[Case] | None, summary: Summary, tell: Tell) -> None:
+    def __init__(
+        self, names: str, seed: int, skip: int, cases: list[Case] | None, summary: Summary, tell: Tell
+    ) -> None:
         self.names, self.seed, self.skip, self.cases = names, seed, skip, cases
         self.summary, self.tell = summary, tell
         self.running: Case | None = None
@@ -147,7 +149,11 @@ class _Watched:
             raise RuntimeError("the worker did not start")
         self.summary.seconds += time.time() - self.began
         if self.running is not None and self.summary.seconds < seconds:
-            said = f"no answer within {HANGS_SECONDS:g} s of CPU time" if silent else f"the process ended with {process.returncode}"
+            said = (
+                f"no answer within {HANGS_SECONDS:g} s of CPU time"
+                if silent
+                else f"the process ended with {process.returncode}"
+            )
             self._add(self.running, Outcome("hang" if silent else "crash", said), self.running)
 
     def _read(self, lines: int, seconds: float, pid: int) -> bool:
@@ -163,7 +169,9 @@ class _Watched:
                     for line in whole:
                         self._take(json.loads(line))
                     used, waited = cpu_seconds(pid), time.time()
-                elif self.began and (cpu_seconds(pid) - used > HANGS_SECONDS or time.time() - waited > PATIENCE_SECONDS):
+                elif self.began and (
+                    cpu_seconds(pid) - used > HANGS_SECONDS or time.time() - waited > PATIENCE_SECONDS
+                ):
                     return True
                 if self.began and self.summary.seconds + time.time() - self.began > seconds:
                     return False

@@ -64,7 +64,6 @@ def _status(name: str) -> int:
         return next(int(line.split()[1]) for line in file if line.startswith(name + ":"))
 
 
-
 def cpu_seconds(pid: int) -> float:
     """CPU time of a process so far, 0 where it has ended (proc(5), stat)."""
     try:

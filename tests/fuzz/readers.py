@@ -70,7 +70,12 @@ def readers() -> dict[str, Reader]:
         Reader("study-results", _results, ("results",), ("texts", "documents", "octets"), 2),
         Reader("cohort-csv", _cohort, ("cohort",), HEADED, 2),
         Reader("split", _split, ("split",), ("documents", "texts", "octets")),
-        Reader("lists", _lists, ("pairs", "clinical", "exclusions", "decathlon", "nnunet"), ("texts", "documents", "octets")),
+        Reader(
+            "lists",
+            _lists,
+            ("pairs", "clinical", "exclusions", "decathlon", "nnunet"),
+            ("texts", "documents", "octets"),
+        ),
         Reader("model", _model, ("model",), ("documents", "octets")),
         Reader("checkpoint", _checkpoint, ("checkpoint",), ("documents", "octets")),
         Reader("backgrounds", _backgrounds, ("backgrounds",), ("documents", "texts", "octets")),
@@ -141,7 +146,9 @@ def _import(at: Path) -> None:
     series = open_series(sorted(path for path in at.rglob("*") if path.is_file()))
     planes = [plane.copy() for plane in series.slices(0, series.grid.shape[0])]
     assert len(planes) == series.grid.shape[0], "as many slices as the grid has"
-    assert all(plane.shape == series.grid.shape[1:] and plane.dtype == np.int16 for plane in planes), "slices of the grid"
+    assert all(plane.shape == series.grid.shape[1:] and plane.dtype == np.int16 for plane in planes), (
+        "slices of the grid"
+    )
 
 
 def _facts(at: Path) -> None:

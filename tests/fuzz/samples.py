@@ -132,7 +132,9 @@ def all_samples() -> dict[str, Files]:
     """Every sample's files by its name."""
     found: dict[str, Files] = {}
     with TemporaryDirectory() as folder, same_uids():
-        for number, make in enumerate((_series, _objects, _voxel_files, _measurements, _cohort, _study, _tensors, _lists)):
+        for number, make in enumerate(
+            (_series, _objects, _voxel_files, _measurements, _cohort, _study, _tensors, _lists)
+        ):
             root = Path(folder, str(number))
             for name, path in make(root):
                 found[name] = _read(path)
@@ -244,7 +246,9 @@ def _measurements(root: Path) -> Made:
 def _cohort(root: Path) -> Made:
     """A cohort of five small cases, and a split of it."""
     for number in range(5):
-        add_case(root / "cohort", f"case-{number}", ct(), labels_of(1), image_path="", mask_path="", patient=f"P{number}")
+        add_case(
+            root / "cohort", f"case-{number}", ct(), labels_of(1), image_path="", mask_path="", patient=f"P{number}"
+        )
     (root / "cohort" / ".lock").unlink(missing_ok=True)
     yield "cohort", root / "cohort"
     cohort = Cohort.open(root / "cohort")
@@ -270,7 +274,9 @@ def _study(root: Path) -> Made:
     yield "training", root / "training"
     yield "study", root / "study"
     for number in range(5):
-        add_case(root / "cohort", f"case-{number}", ct(), labels_of(1), image_path="", mask_path="", patient=f"P{number}")
+        add_case(
+            root / "cohort", f"case-{number}", ct(), labels_of(1), image_path="", mask_path="", patient=f"P{number}"
+        )
     study = read_study(root / "study" / "study.toml", [f'cohort.folder="{root / "cohort"}"'])
     prepare(study, root / "out")
     out = root / "results"
@@ -278,7 +284,7 @@ def _study(root: Path) -> Made:
     (out / "study.json").write_bytes((root / "out" / "study.json").read_bytes())
     line = {"epoch": 0, "seconds": 1.5, "learning_rate": 1e-4, "total": 0.5, "f1": 0.25}
     (out / "metrics.jsonl").write_text("".join(json.dumps(line | {"epoch": epoch}) + "\n" for epoch in range(3)))
-    cells = {name: "1.5" for name in SCORES} | {"variant": "U-Net", "case": "case-0", "protocol": "oracle"}
+    cells = dict.fromkeys(SCORES, "1.5") | {"variant": "U-Net", "case": "case-0", "protocol": "oracle"}
     text = ",".join(SCORES) + "\n" + ",".join(cells[name] for name in SCORES) + "\n"
     (out / "scores.csv").write_text(text)
     yield "results", out
@@ -333,4 +339,3 @@ def _lists(root: Path) -> Made:
         (root / name).mkdir(parents=True)
         (root / name / file).write_text(text)
         yield name, root / name
-

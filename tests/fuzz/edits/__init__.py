@@ -39,5 +39,5 @@ def apply(files: Files, edit: Edit) -> None:
     for path in [path for path in list(files) if target in ("*", path)] or [target]:
         try:
             OPERATIONS[name](files, path, *values)
-        except (Exception, RecursionError):  # noqa: B014 - an edit of damaged files may fail in any way
+        except (Exception, RecursionError):
             continue

@@ -187,7 +187,12 @@ def _draw_value(rng: random.Random, target: str, place: str, vr: str, raw: bytes
     if how < 0.3:
         return ["tag", target, place, vr if vr != "SQ" else "SQ", ""]
     if how < 0.37:
-        return ["resize", target, place, rng.choice((1, 2, 3, len(raw) // 2, max(0, len(raw) - 1), len(raw) + 1, 2 * len(raw)))]
+        return [
+            "resize",
+            target,
+            place,
+            rng.choice((1, 2, 3, len(raw) // 2, max(0, len(raw) - 1), len(raw) + 1, 2 * len(raw))),
+        ]
     keyword = place.rpartition("/")[2]
     if keyword in LIKELY and rng.random() < 0.6:
         return ["tag", target, place, vr, rng.choice(LIKELY[keyword])]

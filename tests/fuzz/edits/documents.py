@@ -133,7 +133,13 @@ def draw(rng: random.Random, files: Files) -> Edit | None:
     if how < 0.75 and way:
         return ["unset", path, way]
     if how < 0.87:
-        return ["add", path, way, rng.choice(("x", "", "label", "lesions", "__metadata__", "dtype")), rng.choice(VALUES)]
+        return [
+            "add",
+            path,
+            way,
+            rng.choice(("x", "", "label", "lesions", "__metadata__", "dtype")),
+            rng.choice(VALUES),
+        ]
     if how < 0.93:
         return ["repeat", path, way, rng.choice((0, 2, 1000))]
     return ["sink", path, way, rng.choice((30, 300, 3000, 200_000)), rng.choice(("list", "object"))]

@@ -15,7 +15,17 @@ JUNK = {
     "old": b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100" + bytes(200),
     "json": b'{"PixelData": null}',
 }
-NAMES = ("AAA", "zzz.dcm", "DICOMDIR", "sub/IM0001.dcm", "viewer.exe", ".hidden", "notes.txt", "IM0002.DCM", "\u8096.dcm")
+NAMES = (
+    "AAA",
+    "zzz.dcm",
+    "DICOMDIR",
+    "sub/IM0001.dcm",
+    "viewer.exe",
+    ".hidden",
+    "notes.txt",
+    "IM0002.DCM",
+    "\u8096.dcm",
+)
 
 
 def _flip(files: Files, path: str, at: int, change: int) -> None:
