@@ -62,7 +62,7 @@ def _check_model(wanted: Sequence[Request], model: Model) -> None:
     if not model.config.patches.corrections and any(one.corrections or one.mask is not None for one in wanted):
         raise PromptError(
             f"the model {model.name} takes no corrections: expected a point, a RECIST line or a box alone; "
-            "use a model that was trained with patches.corrections"
+            "use one that was trained with patches.corrections, such as the one called second"
         )
 
 

@@ -170,7 +170,7 @@ class _Run:
     def backward(self, batch: Pair, weight: float, *, half: bool) -> dict[str, torch.Tensor]:
         """Gradients of the loss of a batch; returns its parts."""
         self.optimizer.zero_grad(set_to_none=True)
-        if not len(batch.again.image) or not self.config.loss.pairs:
+        if not batch.again.image.numel() or not self.config.loss.pairs:
             parts, _ = self.loss(batch, half)
             (weight * parts["total"]).backward()
             return parts
@@ -296,7 +296,7 @@ class _Run:
 
     def second_answer(self, again: Again, invariant: torch.Tensor) -> torch.Tensor | None:
         """Logits of the second look; None where the run has none."""
-        if not len(again.image):
+        if not again.image.numel():
             return None
         patches = self.config.patches
         return self.network(look_again(again, invariant.float().sigmoid(), len(patches.windows_hu), patches.marks))
