@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 from clmsda import models, phantoms, tensor_files
 from clmsda.cohorts import add_case
@@ -102,7 +103,7 @@ def test_a_gradient_that_bfloat16_spoils_is_computed_again(cohort: Path, tmp_pat
     settings = config(cohort, optimization=OptimizationConfig(epochs=1, batch_size=4, precision="bfloat16"))
     training, _, settings = open_samples(settings)
     run = _Run.start(settings, tmp_path / "run", Ranks(0, 1, torch.device("cpu")))
-    batch = Pair(*(torch.stack(parts) for parts in zip(*(training.pair(0, i) for i in range(4)), strict=True)))
+    batch: Pair = default_collate([training.pair(0, i) for i in range(4)])
     weight = next(run.network.parameters())
     spoiled: list[bool] = []
 
@@ -281,7 +282,7 @@ def test_an_uneven_batch_counts_every_sample_alike(cohort: Path, tmp_path: Path)
     run.network.eval()  # batch norm would see the share that it is given
 
     def gradient(numbers: list[int], weight: float) -> torch.Tensor:
-        batch = Pair(*(torch.stack(parts) for parts in zip(*(training.pair(0, n) for n in numbers), strict=True)))
+        batch: Pair = default_collate([training.pair(0, n) for n in numbers])
         run.backward(batch, weight, half=False)
         return torch.cat([p.grad.flatten() for p in run.network.parameters() if p.grad is not None])
 
