@@ -160,12 +160,12 @@ def zipped(path: Path, *members: tuple[str, bytes]) -> Path:
     "twin", ["a/IM0001.dcm", "a//IM0001.dcm", "./a/IM0001.dcm", "../a/IM0001.dcm", "/a/IM0001.dcm"]
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_members_of_one_name_are_refused(lopsided: Volume, tmp_path: Path, before: str) -> None:
+def test_members_of_one_name_are_refused(lopsided: Volume, tmp_path: Path, twin: str) -> None:
     paths = write_series(tmp_path / "a", lopsided)
     members = [(f"a/{path.name}", path.read_bytes()) for path in paths]
     assert_same_voxels(read_ct(zipped(tmp_path / "good.zip", *members)), lopsided)
     with pytest.raises(errors.UnreadableFile, match=r"several files named a/IM0001\.dcm"):
-        read_ct(zipped(tmp_path / "bad.zip", *members, (f"{before}IM0001.dcm", members[3][1])))
+        read_ct(zipped(tmp_path / "bad.zip", *members, (twin, members[3][1])))
 
 
 def test_archives_that_unpack_to_too_much_are_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ from clmsda.errors import InputError
 from clmsda.geometry import Volume
 from clmsda.images import errors, list_rois, read_mask, write_mask
 from clmsda.response.matching import follow
+from clmsda.response.reading import read_time_point
 from clmsda.response.statements import Statements
-from clmsda.response.timepoints import read_time_point
 
 pytestmark = pytest.mark.parametrize("lopsided", ["upward"], indirect=True)
 

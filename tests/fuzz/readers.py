@@ -20,7 +20,7 @@ from clmsda.images.dicom_regions import read_region, read_regions
 from clmsda.images.dicom_series import open_series
 from clmsda.images.scan_facts import read_scan_facts
 from clmsda.phantoms.backgrounds import read_backgrounds
-from clmsda.response.timepoints import read_time_point
+from clmsda.response.reading import read_time_point
 from clmsda.studies.config import read_study
 from clmsda.studies.folder import read_study_file
 from clmsda.studies.progress import read_epochs
