@@ -37,9 +37,13 @@ def read_mask(path: str | os.PathLike[str], *, grid: Grid | None = None, roi: st
     """
     path = Path(path)
     if path.is_file() and is_voxel_file(path):
+        if roi is not None and not roi.strip().isdecimal():
+            raise RoiNotFound(
+                f"{path} has labels without names: leave out the region's name {roi!r}, or give a label's number"
+            )
         mask = _labels(read_voxels(path))
         if roi is not None:
-            mask = _one_label(mask, roi, path)
+            mask = _one_label(mask, int(roi), path)
         cropped = ".seg." in path.name.lower()  # 3D Slicer keeps the part of the image's grid that has segments
         return mask if grid is None else onto(mask, grid, part=cropped)
     file = _dicom_mask(path)
@@ -72,17 +76,12 @@ def damage_named(file: DicomFile) -> Iterator[None]:
         ) from error
 
 
-def _one_label(mask: Volume, roi: str, path: Path) -> Volume:
+def _one_label(mask: Volume, label: int, path: Path) -> Volume:
     """One label of a voxel file, by its number, as 1. Raises RoiNotFound."""
-    present = [int(label) for label in np.unique(mask.voxels) if label]
-    if not roi.strip().isdecimal():
-        raise RoiNotFound(
-            f"{path} has labels without names: leave out the region's name {roi!r}, or give one of the labels "
-            f"{', '.join(map(str, present)) or 'none'}"
-        )
-    if int(roi) not in present:
-        raise RoiNotFound(f"{path} has no label {int(roi)}; found {', '.join(map(str, present)) or 'none'}")
-    return Volume((mask.voxels == int(roi)).astype(np.uint8), mask.grid, mask.source)
+    present = [int(one) for one in np.unique(mask.voxels) if one]
+    if label not in present:
+        raise RoiNotFound(f"{path} has no label {label}; found {', '.join(map(str, present)) or 'none'}")
+    return Volume((mask.voxels == label).astype(np.uint8), mask.grid, mask.source)
 
 
 def described(path: str | os.PathLike[str], roi: str | None = None) -> dict[int, Region]:
