@@ -1,7 +1,6 @@
 """Fuzzing of every reader: thousands of damaged inputs a minute, each of which must give a result or one InputError.
 
-    make fuzz [MINUTES=120] [READERS=mask-seg,response-sr] [SEED=7]    a long run with a new seed (it is printed)
-    pytest tests/test_fuzz.py                                          what failed once, then two minutes with a fixed seed
+    PYTHONPATH=src:tests python -m fuzz [--minutes 120] [--seed 7]    a long run
 
 An input is a `Case`: a reader, one of its valid samples (made by the tests' own generators: a few slices of 16 pixels),
 and a few edits of the sample's files. A case is a line of JSON, so whatever fails is repeated by one line:
