@@ -24,7 +24,7 @@ from clmsda.training.config import (
     PromptingConfig,
     ViewConfig,
 )
-from clmsda.training.samples import Mixed, open_samples
+from clmsda.training.samples import Mixed, _ended, open_samples
 
 PATIENTS = "patient,collection,part\nA,LIDC-IDRI,train\nB,LIDC-IDRI,train\nC,LIDC-IDRI,validation\nD,LIDC-IDRI,test\n"
 
@@ -88,6 +88,30 @@ def test_what_lies_beyond_a_crop_is_unknown(cohort: CohortShare) -> None:
         assert not share[~known].any() and share.max() > 0.5
     assert not pair.variant_known.all()
     assert training.pair(0, 3).variant_known.all()  # a phantom is known everywhere
+
+
+def test_a_scan_may_end_anywhere_for_phantoms_too(cohort: CohortShare) -> None:
+    """With `cropped`, what lies beyond one and the same place in the patient is unknown in every view."""
+    whole = config(cohort)
+    training, *_ = open_samples(replace(whole, views=replace(whole.views, cropped=1.0)))
+    pairs = [training.pair(epoch, 3) for epoch in range(8)]  # number 3 is a phantom's
+    assert sum(not pair.variant_known.all() for pair in pairs) >= 6
+    for pair in pairs:
+        for known in (pair.variant_known[0], pair.invariant_known[0]):
+            where = torch.argwhere(known)
+            low, high = where.min(dim=0).values, where.max(dim=0).values + 1
+            assert (high - low).prod() == len(where)  # a box
+            assert known[8, 8, 8]  # with the middle of the view in it
+
+
+def test_a_scan_that_ends_goes_on_as_its_border() -> None:
+    grid = Grid.axial((5, 5, 5), (2.0, 2.0, 2.0), center_mm=(0, 0, 0))
+    hu = np.arange(125).reshape(5, 5, 5)
+    shown, within = _ended(hu, grid, np.zeros(3), np.array([[2.5, np.inf, 0.1], [np.inf, 4.1, 3.9]]))
+    assert within[1:, :, 2:4].all() and within.sum() == 4 * 5 * 2
+    assert (shown[within] == hu[within]).all()
+    assert (shown[0] == shown[1]).all() and (shown[:, :, 4] == shown[:, :, 3]).all()
+    assert (shown[:, :, 0] == shown[:, :, 2]).all()
 
 
 def test_samples_depend_on_seed_epoch_and_number_alone(cohort: CohortShare) -> None:

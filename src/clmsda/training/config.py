@@ -127,6 +127,8 @@ class ViewConfig:
         edge) from the tumor's center, at most; 0 is the paper's true center.
     recentered: share of pairs whose views are centered at the tumor instead, off by about a tenth of
         its size, while the prompt stays where the click was: what self-sizing does when it looks again.
+    cropped: share of pairs shown as if the scan ended near the tumor or within it, its border continued
+        outwards: else, where a crop ends tells how large its tumor is. What lies beyond carries no loss.
     prompting: which prompts are drawn. again: a second look at every pair; None for none.
     augmentation: one draw for both views of a pair.
     """
@@ -137,6 +139,7 @@ class ViewConfig:
     assumed_mm: Annotated[tuple[Positive, Positive], AfterValidator(_rising)] = (6.0, 150.0)
     click_radius: Annotated[float, Field(ge=0, le=1)] = 0.0
     recentered: Annotated[float, Field(ge=0, le=1)] = 0.0
+    cropped: Annotated[float, Field(ge=0, le=1)] = 0.0
     prompting: PromptingConfig = field(default_factory=PromptingConfig)
     again: AgainConfig | None = None
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
