@@ -16,8 +16,8 @@ from clmsda.models import Model, ModelConfig
 from clmsda.networks import NetworkConfig
 from clmsda.patches import PatchConfig
 from clmsda.prompts import Box, Inside, Outside, Point, PromptError, RecistLine, Request, requests
-from clmsda.segmentation import segment
-from clmsda.segmentation.whole import localized
+from clmsda.segmentation import correct, segment
+from clmsda.segmentation.corrections import localized
 
 ONE: Ball = ((0.0, 0.0, 0.0), 20.0)
 OTHER: Ball = ((17.0, 0.0, 0.0), 16.0)  # touches the first one
@@ -150,3 +150,20 @@ def test_a_model_that_takes_no_corrections_says_so() -> None:
         segment(lung(ONE), [Point(ONE[0]), Outside((9, 0, 0))], plain())
     with pytest.raises(ValueError, match="corrections need mark_prompt"):
         replace(PatchConfig(), corrections=True)
+
+
+def test_a_model_that_takes_no_corrections_is_corrected_by_balls() -> None:
+    """Two balls that touch: what is clicked outside goes, what is clicked inside comes, nothing else moves."""
+    volume = lung(ONE, OTHER)
+    config = ModelConfig(
+        NetworkConfig(3, 1, levels=2, block="none"), PatchConfig((32, 32, 32), 46 / 16, 46.0), pairs=True
+    )
+    plain = Model("plain", "0123456789abcdef", config, Obedient(), torch.device("cpu"))
+    both = Volume(np.min([distance(volume.grid, one) for one in (ONE, OTHER)], axis=0) <= 0, volume.grid)
+    less = correct(volume, both, [Point(ONE[0]), Outside((24.0, 0.0, 0.0))], plain)
+    assert score(less.mask.voxels, volume.grid, ONE) > score(both.voxels, volume.grid, ONE)
+    assert not (less.mask.voxels & ~both.voxels).any() and "ball of" in less.warnings[0]
+    more = correct(volume, less.mask, [Point(ONE[0]), Inside((17.0, 8.0, 0.0))], plain)
+    gained = more.mask.voxels & ~less.mask.voxels
+    assert gained.any() and (volume.voxels[gained] > LUNG_HU).all()
+    assert more.measurement and less.measurement and more.measurement.volume_ml > less.measurement.volume_ml

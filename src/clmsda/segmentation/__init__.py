@@ -1,6 +1,6 @@
 """Segmentation: a CT, a prompt and a model become a mask, measurements and a confidence."""
 
 from clmsda.segmentation.lesion import Lesion, NoLesion, Segmentation
-from clmsda.segmentation.prompted import segment
+from clmsda.segmentation.prompted import correct, segment
 
-__all__ = ["Lesion", "NoLesion", "Segmentation", "segment"]
+__all__ = ["Lesion", "NoLesion", "Segmentation", "correct", "segment"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clmsda.errors import InputError
 from clmsda.geometry import Grid, Volume
 from clmsda.measurements import Measurement
-from clmsda.prompts import Correction, Prompt
+from clmsda.prompts import Correction, Prompt, to_json
 from clmsda.version import software
 
 
@@ -40,14 +40,10 @@ class Lesion:
         found = self.measurement.to_json() if self.measurement else _NOTHING
         confidence = None if np.isnan(self.confidence) else round(self.confidence, 3)
         notes = {"confidence": confidence, "warnings": list(self.warnings)}
-        said: dict[str, Any] = {"prompt": _said(self.prompt) if self.prompt else None}
+        said: dict[str, Any] = {"prompt": to_json(self.prompt) if self.prompt else None}
         if self.corrections:
-            said["corrections"] = [_said(one) for one in self.corrections]
+            said["corrections"] = [to_json(one) for one in self.corrections]
         return {"label": self.label, **found, **notes, **said}
-
-
-def _said(prompt: Prompt | Correction) -> dict[str, Any]:
-    return {"kind": type(prompt).__name__} | asdict(prompt)
 
 
 _NOTHING: dict[str, Any] = {

@@ -16,6 +16,7 @@ from clmsda.measurements import bounding_box, measure
 from clmsda.models import Model
 from clmsda.prompts import Correction, Prompt, PromptError, Request, check, requests
 from clmsda.segmentation.answer import reaches_end
+from clmsda.segmentation.corrections import by_rule
 from clmsda.segmentation.lesion import Lesion, Segmentation
 from clmsda.segmentation.walk import walk
 from clmsda.segmentation.whole import whole
@@ -38,6 +39,7 @@ def segment(
     volume: a chest CT in HU. prompts: points, RECIST lines or boxes in LPS mm, each a lesion; they become labels
     1, 2, ... in their order. `Inside` and `Outside` correct the lesion of the prompt before them. model: a loaded
     model, the name of a shipped one, or a file. refine: a mask of one lesion, on the CT's grid, to start from.
+    progress: is called with what is being done; what it raises ends the work.
 
     Raises InputError (PromptError, NotHounsfield, ModelError, ...) for input that cannot be used, before
     any long work. A prompt that leads to nothing gives an empty lesion whose warnings say why.
@@ -52,9 +54,38 @@ def segment(
     _check_model(wanted, model)
     lesions: list[Lesion] = []
     for label, request in enumerate(wanted, 1):
-        say(f"lesion {label} of {len(wanted)}")
-        lesions.append(_distinct(_lesion(volume, request, model, label), lesions, volume))
+        of = f"lesion {label} of {len(wanted)}"
+        say(of)
+        found = _lesion(volume, request, model, label, lambda what, of=of: say(f"{of}: {what}"))  # type: ignore[misc]
+        lesions.append(_distinct(found, lesions, volume))
     return Segmentation(volume.grid, volume.source, model.version, tuple(lesions))
+
+
+def correct(
+    volume: Volume,
+    mask: Volume,
+    prompts: Sequence[Prompt | Correction],
+    model: Model,
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> Lesion:
+    """Correct a mask of one lesion: by the model where it takes corrections, else by balls around the points.
+
+    mask: on the CT's grid. prompts: all that was said of the lesion, corrections among them. Only what a correction
+    touches changes. The rule for models that take none, and for points that a model does not follow, is
+    `clmsda.segmentation.corrections.by_balls`. Raises PromptError, as `segment`.
+    """
+    if model.config.patches.corrections:
+        return segment(volume, prompts, model, refine=mask, progress=progress).lesions[0]
+    (request,) = requests(prompts, mask)
+    check(request, volume)
+    assert request.mask is not None
+    voxels, said = by_rule(request.mask.voxels, volume, request)
+    if not voxels.any():
+        return _empty(volume, request, 1, "the corrections leave nothing of it")
+    found = Volume(voxels, volume.grid, volume.source)
+    measured = measure(found, image=volume)
+    return Lesion(1, request.prompt, found, measured, float("nan"), tuple(said), request.corrections)
 
 
 def _check_model(wanted: Sequence[Request], model: Model) -> None:
@@ -66,9 +97,9 @@ def _check_model(wanted: Sequence[Request], model: Model) -> None:
         )
 
 
-def _lesion(volume: Volume, request: Request, model: Model, label: int) -> Lesion:
+def _lesion(volume: Volume, request: Request, model: Model, label: int, say: Callable[[str], None]) -> Lesion:
     way = walk if model.config.patches.spatial_dims == 2 else whole
-    answer = way(volume, model, request)
+    answer = way(volume, model, request, say)
     if answer is None:
         return _empty(volume, request, label, "the model sees no tumor at the prompt, at any size: move the point")
     mask = answer.lesion(volume)

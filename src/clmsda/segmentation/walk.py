@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,14 @@ from clmsda.segmentation.sizing import LARGEST_MM, UNSETTLED, Sized, as_told, fi
 from clmsda.segmentation.views import FUSED, THRESHOLD, agreement, look, sight
 
 
-def walk(volume: Volume, model: Model, request: Request) -> Answer | None:
+def walk(volume: Volume, model: Model, request: Request, say: Callable[[str], None]) -> Answer | None:
     """Where a 2-D model sees the lesion that is asked for; None where it sees nothing at the click, at any size."""
     click, directions = _on_slice(volume, request.center_mm), directions_of(volume.grid)
+    say("trying sizes")
     sized = as_told(find_size(volume, model, click, directions), click, request.size_mm)
     if sized is None:
         return None
+    say("following it through the slices")
     probabilities, agreed = _through(volume, model, click, sized, directions)
     warnings = () if sized.settled else (UNSETTLED,)
     return Answer(Volume(probabilities.voxels > FUSED, probabilities.grid), click, sized.size_mm, agreed, warnings)

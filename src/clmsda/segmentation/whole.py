@@ -6,13 +6,12 @@ and the corrections. A model that takes no corrections stops before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from clmsda.geometry import Grid, Volume, box_around, resample
 from clmsda.marks import Marks
@@ -21,9 +20,9 @@ from clmsda.models import Model
 from clmsda.patches import AXIAL, cut, restore, view_grid
 from clmsda.prompts import Request
 from clmsda.segmentation.answer import Answer
+from clmsda.segmentation.corrections import by_balls, ignored, localized
 from clmsda.segmentation.sizing import LARGEST_MM, SMALLEST_MM, UNSETTLED, Sized, as_told, find_size
 from clmsda.segmentation.views import (
-    AERATED_HU,
     FUSED,
     Sighting,
     View,
@@ -51,34 +50,32 @@ MARGIN = 12
 LONGEST = 112
 """The fine look's longest side, in voxels: of what is longer it sees less finely."""
 
-BEYOND = 1.25
-"""How far a ball reaches that stands for a correction, over the distance to the mask's border."""
-NEAR_MM = 5.0
-"""A change belongs to a correction that lies in it, or this near."""
 
-
-def whole(volume: Volume, model: Model, request: Request) -> Answer | None:
+def whole(volume: Volume, model: Model, request: Request, say: Callable[[str], None]) -> Answer | None:
     """Where a 3-D model sees the lesion that is asked for; None where it sees nothing, at any size."""
     click = np.asarray(request.center_mm, dtype=np.float64)
     if request.mask is not None:
         size = float(np.clip(measure(request.mask).size_mm, SMALLEST_MM, LARGEST_MM))
         answer = Answer(request.mask, click, size, 1.0)
     else:
-        found = _first(volume, model, replace(request, corrections=()), click)
+        found = _first(volume, model, replace(request, corrections=()), click, say)
         if found is None or not model.config.patches.corrections:
             return found
         answer = found
     if request.corrections or request.mask is not None:
+        say("looking again, with the corrections" if request.corrections else "looking again")
         return _corrected(volume, model, request, answer)
     return answer
 
 
-def _first(volume: Volume, model: Model, request: Request, click: NDArray) -> Answer | None:
+def _first(volume: Volume, model: Model, request: Request, click: NDArray, say: Callable[[str], None]) -> Answer | None:
     """Without corrections: sizes, the whole, and the fine look."""
+    say("trying sizes")
     sized = as_told(find_size(volume, model, click, AXIAL, request.marks), click, request.size_mm)
     if sized is None:
         return None
     warnings = [] if sized.settled else [UNSETTLED]
+    say("looking at the whole")
     views, cut_off = _views(volume, model, request.marks, click, sized)
     if cut_off:
         warnings.append("the tumor reaches the border of the patch: it may be incomplete")
@@ -89,6 +86,7 @@ def _first(volume: Volume, model: Model, request: Request, click: NDArray) -> An
     before = lesion_at(mask, click, size)
     if not model.config.patches.corrections or before is None:
         return Answer(mask, click, size, _mean_agreement(sightings), tuple(warnings))
+    say("looking finely")
     fine = _fine(volume, model, request.marks, coarse, before)
     sightings.append(sight(fine, click))
     mask = _together([*views, fine], volume.grid, TOGETHER)
@@ -161,78 +159,8 @@ def _corrected(volume: Volume, model: Model, request: Request, answer: Answer) -
     voxels, said = by_balls(voxels, volume.crop(lower, upper), request)
     changed = before.voxels.copy()
     changed[tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))] = voxels
-    said += _ignored(changed, volume.grid, request)
+    said += ignored(changed, volume.grid, request)
     return replace(answer, mask=Volume(changed, volume.grid), warnings=(*answer.warnings, *said))
-
-
-def localized(before: NDArray[np.bool_], after: NDArray[np.bool_], grid: Grid, request: Request) -> NDArray[np.bool_]:
-    """The mask before, changed only where a correction asks for it.
-
-    What is new counts where a point inside lies in it or near it, what is gone where a point outside does.
-    """
-    changed = before.copy()
-    for points, difference, value in (
-        (request.inside, after & ~before, True),
-        (request.outside, before & ~after, False),
-    ):
-        labels, _ = ndimage.label(difference, structure=np.ones((3, 3, 3)))
-        for point in points:
-            for label in _near(labels, grid, point):
-                changed[labels == label] = value
-    return changed
-
-
-def by_balls(mask: NDArray[np.bool_], image: Volume, request: Request) -> tuple[NDArray[np.bool_], list[str]]:
-    """Follow by geometry the corrections that the network did not follow, and say so.
-
-    A point that lies deepest in an error is about as far from the mask's border as from the true one. So a ball
-    that reaches `BEYOND` the mask's border is taken away around a point outside, and added around a point inside (lung
-    and air left out), but never as far as a point that says the contrary. image: HU on the mask's grid.
-    """
-    grid, said = image.grid, []
-    for points, value, contrary in (
-        (request.outside, False, request.marks.inside),
-        (request.inside, True, request.outside),
-    ):
-        for point in points:
-            k, row, column = np.rint(grid.to_index(point)).astype(int)
-            if not grid.contains(point) or mask[k, row, column] == value or mask.all() or not mask.any():
-                continue
-            depth = ndimage.distance_transform_edt(mask != value, sampling=grid.spacing_mm)[k, row, column]
-            reach = min([BEYOND * depth, *(0.9 * float(np.linalg.norm(np.subtract(point, o))) for o in contrary)])
-            index = np.moveaxis(np.indices(mask.shape), 0, -1) - grid.to_index(point)
-            ball = np.linalg.norm(index * grid.spacing_mm, axis=-1) <= reach
-            mask = mask | (ball & (image.voxels > AERATED_HU)) if value else mask & ~ball
-            done = f"a ball of {reach:.1f} mm was {'added' if value else 'taken away'} around it"
-            said.append(f"the model did not follow the point {_text(point)}: {done}")
-    return mask, said
-
-
-def _text(point: Sequence[float]) -> str:
-    return ", ".join(f"{x:.1f}" for x in point) + " LPS mm"
-
-
-def _near(labels: NDArray, grid: Grid, point: Sequence[float]) -> set[int]:
-    """The labels within `NEAR_MM` of a point."""
-    index = np.rint(grid.to_index(point)).astype(int)
-    reach = np.ceil(NEAR_MM / grid.spacing_mm).astype(int)
-    lower, upper = np.maximum(index - reach, 0), np.minimum(index + reach + 1, labels.shape)
-    if (lower >= upper).any():
-        return set()
-    part = labels[tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))]
-    offsets = (np.moveaxis(np.indices(part.shape), 0, -1) + lower - grid.to_index(point)) * grid.spacing_mm
-    return set(part[np.linalg.norm(offsets, axis=-1) <= NEAR_MM].tolist()) - {0}
-
-
-def _ignored(mask: NDArray[np.bool_], grid: Grid, request: Request) -> list[str]:
-    """A warning for each correction that the mask does not follow."""
-    said = []
-    for points, value, word in ((request.inside, True, "inside"), (request.outside, False, "outside")):
-        for point in points:
-            k, row, column = np.clip(np.rint(grid.to_index(point)).astype(int), 0, np.array(mask.shape) - 1)
-            if bool(mask[k, row, column]) != value:
-                said.append(f"the point {word} at {_text(point)} was not followed: give another one near it")
-    return said
 
 
 def _together(views: Sequence[View], grid: Grid, threshold: float) -> Volume:

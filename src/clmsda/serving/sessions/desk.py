@@ -1,0 +1,116 @@
+"""`Desk`: the CTs that are open, one model and one worker for all of them."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clmsda.errors import heard
+from clmsda.geometry import Volume
+from clmsda.images import read_ct
+from clmsda.models import Model
+from clmsda.serving.sessions.errors import SessionError
+from clmsda.serving.sessions.keeping import digest
+from clmsda.serving.sessions.session import Session
+from clmsda.serving.sessions.worker import Worker
+
+MOST_MB = 2048
+"""CTs that are open may hold so much memory together."""
+
+
+@dataclass(eq=False)
+class Opened:
+    """A CT that is open. path, series: where it was read from, None for voxels that a program sent.
+
+    name: for people. warnings: what was said when it was read. used: when, last (`time.monotonic`).
+    """
+
+    session: Session
+    name: str
+    path: Path | None = None
+    series: str | None = None
+    warnings: tuple[str, ...] = ()
+    used: float = field(default_factory=time.monotonic)
+
+
+class Desk:
+    """Opened CTs by an id that cannot be guessed. folder: where sessions are kept, each by its CT's digest; or nowhere.
+
+    most_mb: beyond this much in open CTs a further one is refused. Methods may be called from any thread.
+    """
+
+    def __init__(self, model: Model, folder: Path | None = None, *, most_mb: float = MOST_MB) -> None:
+        self.model, self.folder, self.most_mb = model, folder, most_mb
+        self.worker = Worker()
+        self._open: dict[str, Opened] = {}
+        self._lock = threading.RLock()
+
+    def read(self, path: Path, series: str | None = None, *, name: str = "") -> str:
+        """Read a CT and open it; what is open already keeps its id. Raises InputError."""
+        with self._lock:
+            for key, opened in self._open.items():
+                if opened.path == path and opened.series == series:
+                    opened.used = time.monotonic()
+                    return key
+        with heard() as warnings:
+            volume = read_ct(path, series=series)
+        return self.put(volume, name=name or path.name, path=path, series=series, warnings=warnings)
+
+    def put(
+        self,
+        volume: Volume,
+        *,
+        name: str,
+        path: Path | None = None,
+        series: str | None = None,
+        warnings: list[str] | tuple[str, ...] = (),
+        kept: bool = True,
+    ) -> str:
+        """Open a CT that is in memory; returns its id. kept: on disk, where there is a folder."""
+        self._make_room(volume)
+        folder = self.folder / digest(volume) if self.folder is not None and kept else None
+        session = Session(volume, self.model, folder)
+        key = secrets.token_urlsafe(12)
+        with self._lock:
+            self._open[key] = Opened(session, name, path, series, tuple(warnings))
+        return key
+
+    def get(self, key: str) -> Opened:
+        """Raises SessionError for what was never open, or is no longer."""
+        with self._lock:
+            opened = self._open.get(key)
+            if opened is None:
+                raise SessionError("this CT is not open (any more): open it again; its lesions are kept")
+            opened.used = time.monotonic()
+            return opened
+
+    def opened(self) -> dict[str, Opened]:
+        with self._lock:
+            return dict(self._open)
+
+    def close(self, key: str) -> None:
+        """Forget a CT; what is kept on disk stays."""
+        with self._lock:
+            self._open.pop(key, None)
+
+    def close_idle(self, seconds: float, busy: Callable[[str], bool] = lambda key: False) -> list[str]:
+        """Forget what nobody used for so long; returns the ids."""
+        before = time.monotonic() - seconds
+        with self._lock:
+            idle = [key for key, one in self._open.items() if one.used < before and not busy(key)]
+            for key in idle:
+                del self._open[key]
+        return idle
+
+    def _make_room(self, volume: Volume) -> None:
+        with self._lock:
+            held = sum(one.session.volume.voxels.nbytes for one in self._open.values())
+        if (held + volume.voxels.nbytes) / 2**20 > self.most_mb:
+            raise SessionError(
+                f"the open CTs would take {(held + volume.voxels.nbytes) / 2**20:.0f} MB of memory, "
+                f"at most {self.most_mb:g} MB are allowed: close one first"
+            )
