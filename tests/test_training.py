@@ -51,7 +51,9 @@ def config(cohort: Path, **changes: object) -> TrainingConfig:
         patches=PatchConfig(shape=(32, 32), reference_spacing_mm=4.0),
         network=NetworkConfig(width=4, levels=3),
         views=ViewConfig(augmentation=AugmentationConfig(shift=4)),
-        optimization=OptimizationConfig(learning_rate=5e-3, epochs=2, batch_size=4, checkpoint_minutes=1e-4, precision="float32"),
+        optimization=OptimizationConfig(
+            learning_rate=5e-3, epochs=2, batch_size=4, checkpoint_minutes=1e-4, precision="float32"
+        ),
     )
     return replace(base, **changes)  # type: ignore[arg-type]
 
@@ -74,7 +76,9 @@ def assert_same_weights(a: Path, b: Path) -> None:
 
 
 def test_it_learns_spheres_and_writes_a_usable_model(cohort: Path, tmp_path: Path) -> None:
-    settings = config(cohort, optimization=OptimizationConfig(learning_rate=1e-2, epochs=12, batch_size=4, precision="float32"))
+    settings = config(
+        cohort, optimization=OptimizationConfig(learning_rate=1e-2, epochs=12, batch_size=4, precision="float32")
+    )
     path = train(settings, tmp_path / "run", device="cpu")
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(12))

@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from clmsda.cli.background import background
+from clmsda.cli.batch import batch
 from clmsda.cli.cohort import app as cohort
 from clmsda.cli.convert import convert
 from clmsda.cli.demo import demo
@@ -46,7 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (segment, measure, convert, response, phantom, background, train, demo):
+for command in (segment, batch, measure, convert, response, phantom, background, train, demo):
     app.command()(command)
 app.add_typer(cohort, name="cohort")
 app.add_typer(study, name="study")
