@@ -5,6 +5,7 @@ Commands import what they need when they run, so that `clmsda --help` answers at
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -122,5 +123,6 @@ def _explain(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
         return "not enough memory: close other programs, or segment a smaller part of the CT"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        remedy = "; make room, or choose another folder" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return (f"{error.filename}: {error.strerror}" if error.filename else error.strerror) + remedy
     return None

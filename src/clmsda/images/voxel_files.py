@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 READ_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 WRITE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+
+NIFTI_HEADER_BYTES = 352
+"""Of NIfTI-1 without extensions: voxels follow."""
 
 
 def is_voxel_file(path: Path) -> bool:
@@ -117,4 +122,20 @@ def write_voxels(volume: Volume, path: Path) -> None:
     image.SetDirection(directions[:, ::-1].ravel().tolist())
     image.SetOrigin(volume.grid.affine[:3, 3].tolist())
     with replacing(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=3)
+        try:
+            with silence():
+                sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=3)
+        except RuntimeError as error:
+            raise OSError(f"not all of it was written ({_reason(error)})") from error
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            _check_whole(temporary, voxels.nbytes)
+
+
+def _check_whole(path: Path, voxel_bytes: int) -> None:
+    """Raise OSError unless a NIfTI file is as long as its voxels need: on a full disk ITK cuts it off and is silent."""
+    written = 0
+    with suppress(EOFError, zlib.error), (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            written += len(chunk)
+    if written < NIFTI_HEADER_BYTES + voxel_bytes:
+        raise OSError("not all of it was written")

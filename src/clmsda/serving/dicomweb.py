@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from clmsda.files import OutputError, make_folder
+from clmsda.files import OutputError, make_folder, remove_unfinished_folders, temporary_folder
 from clmsda.images.errors import SeriesNotFound, SeveralSeries
 from clmsda.serving.errors import BadAddress, Refused, Unreachable
 from clmsda.serving.instances import NOT_TRIED, Instance, Receipt, check_uid, receipt
@@ -175,11 +174,15 @@ def pull_into(server: Server, series: Listed, folder: Path, progress: Callable[[
 
     Raises OutputError, and what `pull` raises.
     """
-    if any(make_folder(folder).iterdir()):
+    make_folder(folder)
+    if remove_unfinished_folders(folder):  # it goes last: what lies beside it, a pull that was killed put there
+        for path in [one for one in folder.iterdir() if re.fullmatch(r"\d{5,}\.dcm", one.name)]:
+            path.unlink()
+    if any(folder.iterdir()):
         raise OutputError(f"cannot write into {folder}: it is not empty; give a new folder")
-    with TemporaryDirectory(prefix=".clmsda-", dir=folder) as temporary:
-        count = pull(server, series, Path(temporary), progress)
-        for path in sorted(Path(temporary).iterdir()):
+    with temporary_folder(folder) as temporary:
+        count = pull(server, series, temporary, progress)
+        for path in sorted(temporary.iterdir()):
             path.rename(folder / path.name)
     return count
 
