@@ -135,6 +135,8 @@ class Trial:
             status, said = run(home, command.earlier(earlier), folder)
             assert status == 0, said
         command.reset(out)
+        home.warm_up(command.arguments(out))
+        command.reset(out)
         done = kill_when(home, command.arguments(out), folder, command.watched(out), lambda seconds, changes: False)
         assert done.status == 0, done.said
         whole, before = command.held(out), contents(earlier)

@@ -8,17 +8,24 @@ is work that a kill can hit.
 
 from __future__ import annotations
 
+import importlib
+import io
 import json
 import os
+import pkgutil
 import resource
 import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
+
+LATE = ("highdicom", "matplotlib.backends.backend_agg", "pynetdicom", "requests", "SimpleITK", "torch._dynamo",
+        "torch.utils.tensorboard")  # fmt: skip
+"""What commands read only when they need it."""
 
 
 class Preloaded:
@@ -42,10 +49,17 @@ class Preloaded:
             "said": str(said),
             "largest_bytes": largest_bytes,
         }
+        return Running(self, int(self._ask(order)), said)
+
+    def warm_up(self, arguments: Sequence[object]) -> None:
+        """Run a command in the process that others are forked from, so that these find all that it reads once."""
+        self._ask({"warm": [str(one) for one in arguments]})
+
+    def _ask(self, order: dict[str, Any]) -> str:
         assert self.process.stdin
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
-        return Running(self, int(self._line()), said)
+        return self._line()
 
     def _line(self) -> str:
         assert self.process.stdout
@@ -88,18 +102,22 @@ def preloaded() -> Iterator[Preloaded]:
 
 
 def main() -> None:
-    import highdicom  # noqa: F401
-    import matplotlib.figure  # noqa: F401
-    import pydantic  # noqa: F401
-    import SimpleITK  # noqa: F401
-    import torch  # noqa: F401
-    from scipy import ndimage, spatial  # noqa: F401
+    import clmsda.cli
 
-    import clmsda.cli  # noqa: F401
-
+    for module in pkgutil.walk_packages(clmsda.__path__, "clmsda."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in LATE:
+        with suppress(ImportError):
+            importlib.import_module(name)
     print("ready", flush=True)
     for line in sys.stdin:
         order = json.loads(line)
+        if "warm" in order:
+            with suppress(SystemExit), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                clmsda.cli.main(order["warm"])
+            print("warm", flush=True)
+            continue
         pid = os.fork()
         if pid == 0:
             _become(order)

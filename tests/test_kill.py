@@ -83,7 +83,7 @@ def test_a_full_disk(home: Preloaded, command: Command, tmp_path: Path) -> None:
     """The same command, once there is room, goes on."""
     with disk(tmp_path / "disk", FULL_BYTES.get(command.name, 100_000)) as place:
         out = place / "out"
-        refused(home, command, out, tmp_path, "No space left on device; make room")
+        refused(home, command, out, tmp_path, "make room")
         now = contents(out)
         mount("-o", "remount,size=100m", place)
         status, said = run(home, command.arguments(out), tmp_path)
@@ -100,7 +100,7 @@ def test_earlier_results_outlive_a_full_disk(home: Preloaded, command: Command, 
         assert run(home, command.earlier(out), tmp_path)[0] == 0
         before, size = contents(out), sum(os.stat(path).st_blocks * 512 for path in place.rglob("*"))
         mount("-o", f"remount,size={size + 20_000}", place)
-        refused(home, command, out, tmp_path, "No space left on device; make room")
+        refused(home, command, out, tmp_path, "make room")
         assert contents(out) == before
 
 
