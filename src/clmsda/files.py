@@ -89,27 +89,21 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
 def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     """A folder in `parent` (else where the system has such things) that is removed at the end of the block.
 
-    Those of killed processes are removed first. Raises OutputError.
+    Once it is there, those that killed processes left are removed. Raises OutputError.
     """
-    parent = parent or Path(tempfile.gettempdir())
-    remove_unfinished_folders(parent)
-    folder, lock = _locked_folder(parent)
     try:
+        folder, lock = _locked_folder(parent or Path(tempfile.gettempdir()))
+    except OSError as error:
+        place = f"in {parent}" if parent else f"in {tempfile.gettempdir()}"
+        remedy = "choose another" if parent else "make room, or set TMPDIR"
+        raise OutputError(f"cannot make a folder {place}: {error.strerror or error}; {remedy}") from error
+    try:
+        _remove_unfinished_folders(folder.parent)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             os.close(lock)
-
-
-def remove_unfinished_folders(parent: Path) -> bool:
-    """Take away the temporary folders that killed processes left in a folder; returns whether there was one."""
-    removed = False
-    with suppress(OSError):
-        for path in parent.iterdir():
-            if _FOLDER.fullmatch(path.name) and _is_own_folder(path):
-                removed |= _remove_unless_locked(path)
-    return removed
 
 
 def make_folder(path: Path | str) -> Path:
@@ -186,16 +180,18 @@ def _locked_file(path: Path) -> tuple[Path, int]:
 def _locked_folder(parent: Path) -> tuple[Path, int | None]:
     while True:
         folder = parent / f".clmsda-{secrets.token_hex(8)}"
-        try:
-            folder.mkdir(mode=0o700)
-        except OSError as error:
-            raise OutputError(
-                f"cannot make a temporary folder in {parent}: {error.strerror or error}; make room, or set TMPDIR"
-            ) from error
+        folder.mkdir(mode=0o700)
         lock = None if fcntl is None else os.open(folder, os.O_RDONLY)
         if lock is None or _still_there(folder, lock):
             return folder, lock
         os.close(lock)
+
+
+def _remove_unfinished_folders(parent: Path) -> None:
+    with suppress(OSError):
+        for path in parent.iterdir():
+            if _FOLDER.fullmatch(path.name) and _is_own_folder(path):
+                _remove_unless_locked(path)
 
 
 def _still_there(path: Path, lock: int) -> bool:
@@ -207,25 +203,20 @@ def _still_there(path: Path, lock: int) -> bool:
     return path.exists()
 
 
-def _remove_unless_locked(path: Path) -> bool:
-    """Remove a file or folder that no living process is writing; returns whether it is gone."""
+def _remove_unless_locked(path: Path) -> None:
+    """Remove a file or folder that no living process is writing."""
     if fcntl is None:
-        return False
-    try:
+        return
+    with suppress(OSError):
         lock = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # NFS locks only what may be written
-    except OSError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    except OSError:
-        return False
-    finally:
-        os.close(lock)
-    return True
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        finally:
+            os.close(lock)
 
 
 def _is_own_folder(path: Path) -> bool:
