@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +25,8 @@ WRITE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 
 NIFTI_HEADER_BYTES = 352
 """Of NIfTI-1 without extensions: voxels follow."""
+
+_HEADER_ENDS = {".nrrd": b"\n\n", ".mha": b"ElementDataFile = LOCAL\n"}
 
 
 def is_voxel_file(path: Path) -> bool:
@@ -127,15 +127,21 @@ def write_voxels(volume: Volume, path: Path) -> None:
                 sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=3)
         except RuntimeError as error:
             raise OSError(f"not all of it was written ({_reason(error)})") from error
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            _check_whole(temporary, voxels.nbytes)
+        _check_whole(temporary, voxels.nbytes)
 
 
 def _check_whole(path: Path, voxel_bytes: int) -> None:
-    """Raise OSError unless a NIfTI file is as long as its voxels need: on a full disk ITK cuts it off and is silent."""
-    written = 0
-    with suppress(EOFError, zlib.error), (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            written += len(chunk)
-    if written < NIFTI_HEADER_BYTES + voxel_bytes:
+    """Raise OSError unless a file has all of its voxels: on a full disk ITK cuts NIfTI and NRRD off, and is silent."""
+    suffix, data, ended = path.suffix.lower(), path.read_bytes(), True
+    if suffix in _HEADER_ENDS:
+        data = data.partition(_HEADER_ENDS[suffix])[2]
+    else:
+        voxel_bytes += NIFTI_HEADER_BYTES
+    if suffix != ".nii":
+        unpacking = zlib.decompressobj(wbits=47)  # gzip or zlib
+        try:
+            data, ended = unpacking.decompress(data), unpacking.eof
+        except zlib.error:  # a hole, where the disk was full for a moment
+            ended = False
+    if len(data) < voxel_bytes or not ended:
         raise OSError("not all of it was written")
