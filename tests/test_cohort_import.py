@@ -93,7 +93,7 @@ def test_finished_cases_are_kept_and_the_others_made(source: Path, tmp_path: Pat
     folder, listing = tmp_path / "cohort", pairs(source)
     import_cases(folder, replace(listing, candidates=listing.candidates[:2]))
     before = times(folder)
-    (folder / "slabs" / ".0123abcd-c.npy").write_bytes(b"what a killed import leaves")
+    (folder / "slabs" / ".clmsda-0123abcd-c.npy").write_bytes(b"what a killed import leaves")
     told: list[tuple[int, int]] = []
     cohort, _ = import_cases(folder, listing, progress=lambda *far: told.append(far))
     assert told == [(0, 1), (1, 1)]

@@ -5,6 +5,7 @@ Commands import what they need when they run, so that `clmsda --help` answers at
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -38,6 +39,7 @@ REFUSED, STOPPED, UNREAD, TERMINATED = 2, 130, 141, 143
 """Exit status for input that cannot be used (wrong options too), for Ctrl-C, for output that nobody reads, for kill."""
 
 _NO_MEMORY = re.compile("out of memory|can't allocate memory")  # as torch says it, of a GPU or of the machine
+_NO_SHARED_MEMORY = re.compile("unable to (resize|write to|allocate shared memory)|insufficient shared memory")
 
 app = typer.Typer(
     name="clmsda",
@@ -122,6 +124,9 @@ def _explain(error: Exception) -> str | None:
         return f"{message} (see {command} --help)" if message else ""
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
         return "not enough memory: close other programs, or segment a smaller part of the CT"
+    if isinstance(error, RuntimeError) and _NO_SHARED_MEMORY.search(str(error)):
+        return "not enough shared memory for the processes that prepare samples: make room in it, or set data.workers=0"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        remedy = "; make room, or choose another folder" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return (f"{error.filename}: {error.strerror}" if error.filename else error.strerror) + remedy
     return None

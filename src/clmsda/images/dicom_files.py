@@ -21,6 +21,7 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
+from clmsda.files import is_unfinished
 from clmsda.images.errors import (
     Localizer,
     NoDicom,
@@ -122,14 +123,17 @@ def load(path: Path, name: str = "") -> DicomFile:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Every file under a folder, in order of name; in linked folders, too, but in each once, and in none around it."""
+    """Every file under a folder, in order of name, but those that `clmsda` writes or was killed writing.
+
+    In linked folders, too, but in each once, and in none around it.
+    """
     start = Path(os.path.realpath(root))
     seen = {str(start), *map(str, start.parents)}
     for folder, folders, names in os.walk(root, followlinks=True):
         inside = {os.path.realpath(Path(folder, name)): name for name in sorted(folders, reverse=True)}
-        folders[:] = sorted(name for real, name in inside.items() if real not in seen)
+        folders[:] = sorted(name for real, name in inside.items() if real not in seen and not is_unfinished(Path(name)))
         seen.update(inside)
-        yield from (Path(folder, name) for name in sorted(names))
+        yield from (Path(folder, name) for name in sorted(names) if not is_unfinished(Path(name)))
 
 
 def load_all(root: Path, source: Path) -> list[DicomFile]:

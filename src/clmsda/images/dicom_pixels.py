@@ -6,8 +6,6 @@ import logging
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +14,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
+from clmsda.files import temporary_folder
 from clmsda.geometry import AIR_HU, Grid, Volume
 from clmsda.images.dicom_files import DicomFile
 from clmsda.images.dicom_padding import padding
@@ -133,8 +132,8 @@ def _decoded_by_gdcm(file: DicomFile) -> NDArray:
     picture.file_meta = FileMetaDataset()
     picture.file_meta.TransferSyntaxUID = syntax
     try:
-        with silence(), TemporaryDirectory(prefix="clmsda-") as folder:
-            path = Path(folder, "picture.dcm")
+        with silence(), temporary_folder() as folder:
+            path = folder / "picture.dcm"
             picture.save_as(path, enforce_file_format=True)
             stored = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))
     except Exception as error:  # GDCM's RuntimeError, and whatever pydicom raises for damaged values

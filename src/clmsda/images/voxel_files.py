@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 READ_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 WRITE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 
+NIFTI_HEADER_BYTES = 352
+"""Of NIfTI-1 without extensions: voxels follow."""
+
+_HEADER_ENDS = {".nrrd": b"\n\n", ".mha": b"ElementDataFile = LOCAL\n"}
+
 
 def is_voxel_file(path: Path) -> bool:
     """Whether the name ends like a NIfTI, NRRD or MetaImage file."""
@@ -117,4 +122,26 @@ def write_voxels(volume: Volume, path: Path) -> None:
     image.SetDirection(directions[:, ::-1].ravel().tolist())
     image.SetOrigin(volume.grid.affine[:3, 3].tolist())
     with replacing(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=3)
+        try:
+            with silence():
+                sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=3)
+        except RuntimeError as error:
+            raise OSError(f"not all of it was written ({_reason(error)})") from error
+        _check_whole(temporary, voxels.nbytes)
+
+
+def _check_whole(path: Path, voxel_bytes: int) -> None:
+    """Raise OSError unless a file has all of its voxels: on a full disk ITK cuts NIfTI and NRRD off, and is silent."""
+    suffix, data, ended = path.suffix.lower(), path.read_bytes(), True
+    if suffix in _HEADER_ENDS:
+        data = data.partition(_HEADER_ENDS[suffix])[2]
+    else:
+        voxel_bytes += NIFTI_HEADER_BYTES
+    if suffix != ".nii":
+        unpacking = zlib.decompressobj(wbits=47)  # gzip or zlib
+        try:
+            data, ended = unpacking.decompress(data), unpacking.eof
+        except zlib.error:  # a hole, where the disk was full for a moment
+            ended = False
+    if len(data) < voxel_bytes or not ended:
+        raise OSError("not all of it was written")

@@ -103,7 +103,7 @@ class Background:
 
 def read_backgrounds(folder: Path | str) -> list[Background]:
     """All backgrounds of a folder, by name. Raises BackgroundError where there are none, or one is damaged."""
-    paths = sorted(Path(folder).glob("*.json"))
+    paths = sorted(Path(folder).glob("[!.]*.json"))
     if not paths:
         raise BackgroundError(f"{folder} holds no backgrounds: make some by `clmsda background {folder} CT`")
     return [_read(path) for path in paths]

@@ -316,7 +316,7 @@ class _Run:
         cohorts = {Path(one.folder).name: one.share for one in self.config.data.cohorts}
         provenance = {
             "name": self.config.name, "data": self.config.data.source,
-            "backgrounds": sorted(path.stem for path in Path(backgrounds).glob("*.json")) if backgrounds else [],
+            "backgrounds": sorted(path.stem for path in Path(backgrounds).glob("[!.]*.json")) if backgrounds else [],
             "cohorts": cohorts, "epoch": self.progress.epoch,
             "validation_f1": round(self.progress.best_f1, 4), "training_seconds": round(self.progress.seconds),
         }  # fmt: skip
