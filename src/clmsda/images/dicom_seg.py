@@ -103,7 +103,7 @@ def _frames(file: DicomFile, count: int) -> NDArray:
     try:
         frames = pixel_array(header)
     except Exception as error:  # each decoder has its own
-        raise UnreadableFile(f"{file.name} is truncated or damaged ({error}); fetch it again") from error
+        raise UnreadableFile(f"{file.name} is truncated or damaged in its pixels; fetch it again") from error
     if frames.size != count * int(header.Rows) * int(header.Columns):
         raise UnreadableFile(f"{file.name} is damaged: expected one value per voxel, found {frames.shape}")
     return frames.reshape(count, *frames.shape[-2:])
