@@ -7,8 +7,12 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clmsda.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class OutputError(InputError):
@@ -48,6 +52,18 @@ def _create(temporary: Path, path: Path) -> None:
         temporary.touch(exist_ok=False)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+
+
+def map_array(path: Path) -> NDArray:
+    """The numbers of a .npy file, read from disk where they are looked at. Raises OSError, ValueError (damaged)."""
+    from numpy.lib.format import open_memmap
+
+    try:
+        return open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # the header is Python source, and damaged source raises almost anything
+        raise ValueError("it is not, or not all of, a .npy file of numbers") from error
 
 
 def make_folder(path: Path | str) -> Path:
