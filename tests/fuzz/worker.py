@@ -7,7 +7,6 @@ seen by the campaign that started it, which knows the case from the line before.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import random
 import re
@@ -17,7 +16,6 @@ import sys
 import tempfile
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,9 +26,11 @@ from fuzz.cases import Case
 from fuzz.edits import apply, draw
 
 RESULT, REFUSED = "result", "refused"
-FAILURES = ("exception", "memory", "slow", "noise", "debris", "wrong", "hang", "crash")
+FAILURES = ("exception", "memory", "slow", "words", "noise", "debris", "wrong", "hang", "crash")
 VARYING = re.compile(r"/\S+|0x[0-9a-f]+|\d+|WARNING: In|line , ")
 """What differs between messages that say the same."""
+FOREIGN = re.compile(r"\w+Error\b|Traceback|NoneType|object (has no|is not)|not subscriptable|<_?io\.| 0x[0-9a-f]{6}")
+"""What Python says and a user need not read."""
 Say = Callable[[dict[str, object]], None]
 NO_MEMORY = ("bad_alloc", "allocate memory", "Unable to allocate", "can't allocate")
 
@@ -51,18 +51,6 @@ class Outcome:
         return self.kind, said, self.where
 
 
-class Noise(logging.Handler):
-    """Log lines of other libraries, which would come out raw on the screen."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if not record.name.startswith("clmsda"):
-            self.lines.append(f"{record.name}: {record.getMessage()}")
-
-
 class Worker:
     """Runs cases. folder: where their files lie for a moment, and what readers write in passing."""
 
@@ -76,11 +64,6 @@ class Worker:
         self.samples = all_samples()
         tempfile.tempdir = str(self.temporary)
         self.readers = readers()
-        self.noise = Noise()
-        logging.getLogger().addHandler(self.noise)
-        warnings.simplefilter("always")
-        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning):
-            warnings.simplefilter("ignore", category)
 
     def warm_up(self) -> None:
         """Every sample gives a result, undamaged; then memory is limited to what that took and `limits.MEMORY_BYTES`."""
@@ -107,9 +90,9 @@ class Worker:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _read(self, case: Case, folder: Path) -> Outcome:
+        from clmsda.cli import own_words
         from clmsda.errors import InputError
 
-        self.noise.lines.clear()
         self.errors.seek(0)
         self.errors.truncate()
         limits.forget_peak()
@@ -117,13 +100,14 @@ class Worker:
         kind, message, where = RESULT, "", ""
         limits.start_clock()
         try:
-            self.readers[case.reader].call(folder)
+            with own_words():  # as the command line does, so that what is said is what a user sees
+                self.readers[case.reader].call(folder)
         except InputError as error:
             kind, message = REFUSED, f"{type(error).__name__}: {error}"
             if any(_no_memory(one) for one in _chain(error)):
                 kind, where = "memory", _where(error)
-            elif "\n" in str(error):
-                kind, where, message = "noise", _where(error), f"a refusal of several lines: {error}"
+            elif FOREIGN.search(str(error)) or not str(error).isprintable():
+                kind, where, message = "words", _where(error), f"a refusal in Python's words: {error}"
         except limits.TooSlow as error:
             kind, message, where = "slow", str(error), _where(error)
         except AssertionError as error:
@@ -142,9 +126,9 @@ class Worker:
         """What reached the screen, and files that were left behind."""
         sys.stderr.flush()
         self.errors.seek(0)
-        said = self.errors.read(2000).strip() or "; ".join(self.noise.lines)
+        said = [line for line in self.errors.read(4000).split("\n") if line and not line.startswith("warning: ")]
         if said:
-            return "noise", said
+            return "noise", "; ".join(said)
         left = sorted(os.listdir(self.temporary))
         if left:
             for name in left:
