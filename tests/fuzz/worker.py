@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
@@ -184,8 +185,13 @@ def _where(error: BaseException) -> str:
     return f"{frame.filename.rpartition('/clmsda/')[2]}:{frame.lineno} {frame.name} <- {raised}"
 
 
-def work(folder: Path, say: Say, cases: Iterator[Case] | None, names: list[str], seed: int, skip: int) -> None:
-    """Run cases until SIGTERM, or their end. skip: so many cases of a seed have been run by a worker before this one."""
+def work(
+    folder: Path, say: Say, cases: Iterator[Case] | None, names: list[str], seed: int, skip: int, count: int
+) -> None:
+    """Run cases until SIGTERM, or their end.
+
+    skip: so many cases of a seed have been run by a worker before this one. count: so many are drawn, with 0 no end.
+    """
     with open(folder / "stderr", "w+", encoding="utf8", errors="replace") as errors:
         screen = os.dup(2)
         os.dup2(errors.fileno(), 2)
@@ -197,6 +203,7 @@ def work(folder: Path, say: Say, cases: Iterator[Case] | None, names: list[str],
             raise
         say({"ready": True, "memory_mb": limits.resident_mb()})
         drawn = cases if cases is not None else draw_cases(worker.samples, worker.readers, names, seed)
+        drawn = islice(drawn, count) if count else drawn
         failed: set[tuple[str, ...]] = set()
         for number, case in enumerate(drawn):
             if number < skip:
@@ -211,11 +218,12 @@ def work(folder: Path, say: Say, cases: Iterator[Case] | None, names: list[str],
 
 
 def main() -> None:
-    """Arguments: the descriptor to write lines to, the seed, how many cases to skip, readers with commas between or -.
+    """Arguments: the descriptor to write lines to, the seed, how many cases to skip and to draw, readers with commas
+    between or -.
 
     With `-` for the readers, cases are read from standard input, one a line.
     """
-    out, seed, skip, names = sys.argv[1:]
+    out, seed, skip, count, names = sys.argv[1:]
     pipe = os.fdopen(int(out), "w", buffering=1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
@@ -225,7 +233,7 @@ def main() -> None:
     given = iter([Case.from_json(line) for line in sys.stdin if line.strip()]) if names == "-" else None
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     with tempfile.TemporaryDirectory(prefix="clmsda-fuzz-") as folder:
-        work(Path(folder), say, given, names.split(","), int(seed), int(skip))
+        work(Path(folder), say, given, names.split(","), int(seed), int(skip), int(count))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, BadGzipFile | zlib.error):
         return "what it was packed from cannot be had back"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rpartition("): ")[2] if lines else "no reason given"
+    last = lines[-1].rpartition("): ")[2] if lines else ""
+    return last if last and not last.startswith("Reason: ") else "no reason given"  # MetaIO's reason is any earlier one
 
 
 def _grid(image: SimpleITK.Image) -> Grid:
