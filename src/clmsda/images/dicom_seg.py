@@ -15,6 +15,7 @@ from clmsda.images.dicom_files import DicomFile
 from clmsda.images.errors import GridMismatch, IncompleteHeader, NotLabels, UnevenSpacing, UnreadableFile
 from clmsda.images.gaps import say_gaps
 from clmsda.images.orientation import axial_first, onto
+from clmsda.images.plausibility import check_spacing
 from clmsda.images.region_names import Region, choose, regions_of
 
 Group = Callable[[str], Dataset]
@@ -181,7 +182,9 @@ def _stack(file: DicomFile, groups: list[Group], wanted: Grid | None) -> tuple[N
     affine = np.eye(4)
     affine[:3, :3] = np.stack([normal * step, column * spacing[0], row * spacing[1]], axis=1)
     affine[:3, 3] = first
-    return positions, Grid((int(positions.max()) + 1, file.header.Rows, file.header.Columns), affine)
+    grid = Grid((int(positions.max()) + 1, file.header.Rows, file.header.Columns), affine)
+    check_spacing(grid, file.name)
+    return positions, grid
 
 
 def _step(
