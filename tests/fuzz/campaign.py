@@ -78,7 +78,7 @@ class Summary:
             f"{self.inputs:,} inputs in {self.seconds:.0f} s: {failed:,} failures of {len(self.failures)} causes "
             f"({self.workers} worker processes)",
             f"limits: {CPU_SECONDS:g} s of CPU time, {MEMORY_BYTES >> 30} GiB of address space above the idle process",
-            f"slowest: {self.slowest[0]:.2f} s, {self.slowest[1][:300]}",
+            f"slowest: {self.slowest[0]:.2f} s of CPU time, {self.slowest[1][:300]}",
             f"most memory above idle: {self.hungriest[0]:.0f} MB, {self.hungriest[1][:300]}",
         ]
         return rows

@@ -38,7 +38,10 @@ NO_MEMORY = ("bad_alloc", "allocate memory", "Unable to allocate", "can't alloca
 
 @dataclass(frozen=True)
 class Outcome:
-    """kind: result, refused, or one of FAILURES. where: the line that raised. cause: groups what fails alike."""
+    """kind: result, refused, or one of FAILURES. where: the line that raised. cause: groups what fails alike.
+
+    seconds: of CPU time, of all threads.
+    """
 
     kind: str
     message: str = ""
@@ -97,7 +100,7 @@ class Worker:
         self.errors.seek(0)
         self.errors.truncate()
         limits.forget_peak()
-        before, start = limits.resident_mb(), time.perf_counter()
+        before, start = limits.resident_mb(), time.process_time()
         kind, message, where = RESULT, "", ""
         limits.start_clock()
         try:
@@ -118,7 +121,7 @@ class Worker:
             message, where = f"{type(error).__name__}: {error}", _where(error)
         finally:
             limits.stop_clock()
-        seconds, peak = time.perf_counter() - start, max(0.0, limits.peak_mb() - before)
+        seconds, peak = time.process_time() - start, max(0.0, limits.peak_mb() - before)
         if kind in (RESULT, REFUSED):
             kind, message = self._aftermath(kind, message)
         return Outcome(kind, message[:400], where, round(seconds, 4), round(peak, 1))
