@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clmsda.errors import InputError
 
@@ -31,6 +32,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)  # None: numpy tells the
 
 _final: dict[Path, Path] = {}
 """What this process is writing: the temporary path of each file, and its final one."""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class OutputError(InputError):
@@ -104,6 +107,18 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+def map_array(path: Path) -> NDArray:
+    """The numbers of a .npy file, read from disk where they are looked at. Raises OSError, ValueError (damaged)."""
+    from numpy.lib.format import open_memmap
+
+    try:
+        return open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # the header is Python source, and damaged source raises almost anything
+        raise ValueError("it is not, or not all of, a .npy file of numbers") from error
 
 
 def make_folder(path: Path | str) -> Path:

@@ -32,7 +32,7 @@ from clmsda.cli.response import response
 from clmsda.cli.segment import segment
 from clmsda.cli.study import app as study
 from clmsda.cli.train import train
-from clmsda.errors import InputError, heard
+from clmsda.errors import InputError, heard, one_line
 from clmsda.version import software
 
 REFUSED, STOPPED, UNREAD, TERMINATED = 2, 130, 141, 143
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that unfinished files are taken away
     try:
-        with _own_words():
+        with own_words():
             status = app(arguments, standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @contextmanager
-def _own_words() -> Iterator[None]:
+def own_words() -> Iterator[None]:
     """Warnings on stderr: clmsda's own, a line each; a library's only where CLMSDA_DEBUG or `python -W` asks."""
     if os.environ.get("CLMSDA_DEBUG") or sys.warnoptions:
         yield
@@ -117,10 +117,10 @@ def _own_words() -> Iterator[None]:
 def _explain(error: Exception) -> str | None:
     """The line to print instead of a traceback; None for an error of clmsda's own, which keeps its traceback."""
     if isinstance(error, InputError):
-        return " ".join(str(error).split())
+        return str(error)
     if hasattr(error, "format_message"):  # typer's usage errors (their class moved between typer's releases)
         command = getattr(getattr(error, "ctx", None), "command_path", "clmsda")
-        message = " ".join(error.format_message().split())
+        message = one_line(error.format_message())
         return f"{message} (see {command} --help)" if message else ""
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
         return "not enough memory: close other programs, or segment a smaller part of the CT"

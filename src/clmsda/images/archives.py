@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clmsda.files import temporary_folder
+from clmsda.images.damage import damage_named
 from clmsda.images.errors import MissingPath, TooLarge, UnreadableFile
 
 MOST_FILES = 200_000
@@ -32,15 +33,10 @@ def opened(path: Path) -> Iterator[Path]:
         yield path
         return
     with temporary_folder() as folder:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                _check_size(path, archive, folder)
-                _check_names(path, archive)
-                archive.extractall(folder)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
-            if isinstance(error, TooLarge | UnreadableFile):
-                raise
-            raise UnreadableFile(f"{path} cannot be unpacked; is it truncated or encrypted? ({error})") from error
+        with damage_named(str(path), "it cannot be unpacked (or is it encrypted?)"), zipfile.ZipFile(path) as archive:
+            _check_size(path, archive, folder)
+            _check_names(path, archive)
+            archive.extractall(folder)
         yield folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from gzip import BadGzipFile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,14 @@ import numpy as np
 
 from clmsda.files import replacing
 from clmsda.geometry import Grid, GridError, Volume
+from clmsda.images.damage import damage_named
 from clmsda.images.errors import NotVolume, UnknownFormat, UnreadableFile
 from clmsda.images.nifti_voxels import read_nifti
 from clmsda.images.nrrd_header import check_space
 from clmsda.images.orientation import axial_first
 from clmsda.images.plausibility import check_size, check_spacing, check_straight
 from clmsda.images.silence import silence
+from clmsda.images.voxel_headers import check_header
 
 if TYPE_CHECKING:
     import SimpleITK
@@ -40,6 +43,11 @@ def read_voxels(path: Path) -> Volume:
     Raises UnreadableFile, NotVolume (2-D, 4-D, colors, vectors, complex), TooLarge, ImpossibleSpacing, GantryTilt (a
     sheared grid), Contradiction (a NIfTI's sform and qform), NotHounsfield (NaN in a NIfTI).
     """
+    with damage_named(str(path), "its content is not as its format has it"):
+        return _read(path)
+
+
+def _read(path: Path) -> Volume:
     name = path.name.lower()
     try:
         if name.endswith((".nrrd", ".nhdr")):
@@ -56,6 +64,7 @@ def read_voxels(path: Path) -> Volume:
 def _read_with_itk(path: Path) -> Volume:
     import SimpleITK as sitk
 
+    check_header(path)
     sitk.ProcessObject.GlobalWarningDisplayOff()  # what deserves a word is said in ours
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -90,14 +99,18 @@ def _check_header(reader: SimpleITK.ImageFileReader, path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The last sentence of an ITK exception, which is the one that says something."""
+    """The last sentence of an ITK exception, which is the one that says something; of gzip's, none does."""
+    if isinstance(error, BadGzipFile | zlib.error):
+        return "what it was packed from cannot be had back"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rpartition("): ")[2] if lines else "no reason given"
+    last = lines[-1].rpartition("): ")[2] if lines else ""
+    return last if last and not last.startswith("Reason: ") else "no reason given"  # MetaIO's reason is any earlier one
 
 
 def _grid(image: SimpleITK.Image) -> Grid:
     """The grid of a SimpleITK image, whose direction has columns for the column, row and slice axes."""
-    linear = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    with np.errstate(over="ignore"):  # of which no grid becomes
+        linear = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine = np.eye(4)
     affine[:3, :3] = linear[:, ::-1]
     affine[:3, 3] = image.GetOrigin()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from clmsda.cohorts import Case, Cohort, Split, check_split, hold_out_test, k_fold, write_phantoms
+from clmsda.errors import InputError
 from clmsda.files import OutputError, make_folder, replacing
 from clmsda.studies.config import Peer, SplitConfig, Study, Variant, check_study, dotted, slug
 from clmsda.studies.peers import check_predictions
@@ -112,7 +113,8 @@ def read_study_file(out: Path) -> tuple[Study, dict[str, Any]] | None:
             variant |= variant.pop("differences")
         return check_study(values, str(path)), used
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise StudyError(f"{path} is damaged ({error}): bring it back, or run the study into a new folder") from error
+        why = str(error) if isinstance(error, InputError) else "it is not what a study writes there"
+        raise StudyError(f"{path} is damaged ({why}): bring it back, or run the study into a new folder") from error
 
 
 def tested(study: Study, out: Path) -> list[int]:
