@@ -28,7 +28,7 @@ class Opened:
     """A CT that is open. path, series: where it was read from, None for voxels that a program sent.
 
     name: for people. warnings: what was said when it was read. private: a folder of its own, which goes with it.
-    used: when, last (`time.monotonic`).
+    used: when, last (`time.monotonic`). saving: held while results are written.
     """
 
     session: Session
@@ -38,6 +38,7 @@ class Opened:
     warnings: tuple[str, ...] = ()
     private: Path | None = None
     used: float = field(default_factory=time.monotonic)
+    saving: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Desk:
@@ -59,6 +60,7 @@ class Desk:
             for key, opened in self._open.items():
                 if opened.path == path and opened.series == series:
                     opened.used = time.monotonic()
+                    _remove(private)
                     return key
         with heard(here=True) as warnings:
             volume = read_ct(path, series=series)
@@ -78,17 +80,14 @@ class Desk:
         """Open a CT that is in memory; returns its id. kept: on disk, where there is a folder.
 
         What is kept has one session at a time: the same CT of the same source is the one that is open already, of
-        another source it is refused (SessionError). private: removed when the CT is closed, or is not opened.
+        another source it is refused (SessionError). private: removed when the CT is closed, or was open already.
         """
         with self._putting:
-            try:
-                key = self._open_already(volume) if kept and self.folder is not None else None
-                if key is None:
-                    key = self._put(Opened(self._session(volume, kept), name, path, series, tuple(warnings), private))
-                    private = None
-                return key
-            finally:
-                _remove(private)
+            key = self._open_already(volume) if kept and self.folder is not None else None
+            if key is None:
+                return self._put(Opened(self._session(volume, kept), name, path, series, tuple(warnings), private))
+        _remove(private)
+        return key
 
     def _session(self, volume: Volume, kept: bool) -> Session:
         self._make_room(volume)
