@@ -13,7 +13,7 @@ from clmsda.errors import heard
 from clmsda.geometry import Volume
 from clmsda.images import read_ct
 from clmsda.models import Model
-from clmsda.serving.sessions.errors import SessionError
+from clmsda.serving.sessions.errors import Busy, SessionError
 from clmsda.serving.sessions.keeping import digest
 from clmsda.serving.sessions.session import Session
 from clmsda.serving.sessions.worker import Worker
@@ -27,6 +27,7 @@ class Opened:
     """A CT that is open. path, series: where it was read from, None for voxels that a program sent.
 
     name: for people. warnings: what was said when it was read. used: when, last (`time.monotonic`).
+    listed: whether it is offered to everybody; what another viewer sent is that viewer's.
     """
 
     session: Session
@@ -34,6 +35,7 @@ class Opened:
     path: Path | None = None
     series: str | None = None
     warnings: tuple[str, ...] = ()
+    listed: bool = True
     used: float = field(default_factory=time.monotonic)
 
 
@@ -50,7 +52,7 @@ class Desk:
         self._lock = threading.RLock()
 
     def read(self, path: Path, series: str | None = None, *, name: str = "") -> str:
-        """Read a CT and open it; what is open already keeps its id. Raises InputError."""
+        """Read a CT and open it; what is open already keeps its id. Raises InputError, Busy."""
         with self._lock:
             for key, opened in self._open.items():
                 if opened.path == path and opened.series == series:
@@ -69,14 +71,18 @@ class Desk:
         series: str | None = None,
         warnings: list[str] | tuple[str, ...] = (),
         kept: bool = True,
+        listed: bool = True,
     ) -> str:
-        """Open a CT that is in memory; returns its id. kept: on disk, where there is a folder."""
+        """Open a CT that is in memory; returns its id. kept: on disk, where there is a folder.
+
+        listed: as `Opened.listed`. Raises Busy where there is no room for it.
+        """
         self._make_room(volume)
         folder = self.folder / digest(volume) if self.folder is not None and kept else None
         session = Session(volume, self.model, folder)
         key = secrets.token_urlsafe(12)
         with self._lock:
-            self._open[key] = Opened(session, name, path, series, tuple(warnings))
+            self._open[key] = Opened(session, name, path, series, tuple(warnings), listed)
         return key
 
     def get(self, key: str) -> Opened:
@@ -110,7 +116,7 @@ class Desk:
         with self._lock:
             held = sum(one.session.volume.voxels.nbytes for one in self._open.values())
         if (held + volume.voxels.nbytes) / 2**20 > self.most_mb:
-            raise SessionError(
+            raise Busy(
                 f"the open CTs would take {(held + volume.voxels.nbytes) / 2**20:.0f} MB of memory, "
                 f"at most {self.most_mb:g} MB are allowed: close one first"
             )

@@ -15,3 +15,7 @@ class NoSuchLesion(SessionError):
 
 class Cancelled(SessionError):
     """Work that was called off by whom it was for."""
+
+
+class Busy(SessionError):
+    """No room for it now: too much is open, or waits. Later there may be."""

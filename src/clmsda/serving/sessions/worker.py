@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from clmsda.errors import InputError
-from clmsda.serving.sessions.errors import Cancelled, SessionError
+from clmsda.serving.sessions.errors import Busy, Cancelled, SessionError
 
 Say = Callable[[str], None]
 WAITING = 16
@@ -52,9 +52,9 @@ class Worker:
         self._thread.start()
 
     def submit(self, kind: str, work: Callable[[Say], Any]) -> Job:
-        """Have work done. work: is given what to call with each step. Raises SessionError where too much waits."""
+        """Have work done. work: is given what to call with each step. Raises Busy where too much waits."""
         if self._queue.qsize() >= WAITING:
-            raise SessionError(f"{WAITING} pieces of work wait already: try again when some are done")
+            raise Busy(f"{WAITING} pieces of work wait already: try again when some are done")
         job = Job(kind, work)
         self._queue.put(job)
         return job
