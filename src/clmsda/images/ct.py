@@ -11,7 +11,7 @@ import numpy as np
 from clmsda.geometry import AIR_HU, Volume
 from clmsda.images.errors import MissingPath, SeriesNotFound, UnknownFormat
 from clmsda.images.orientation import axial_first
-from clmsda.images.plausibility import check_ct
+from clmsda.images.plausibility import check_ct, check_spacing
 from clmsda.images.voxel_files import READ_SUFFIXES, is_voxel_file, read_voxels
 
 if TYPE_CHECKING:
@@ -36,12 +36,20 @@ def read_ct(path: str | os.PathLike[str], *, series: str | None = None) -> Volum
     if path.is_file() and is_voxel_file(path):
         if series is not None:
             raise SeriesNotFound(f"{path} is one image without series: leave out --series {series}")
-        volume = read_voxels(path)
-        check_ct(volume)
-        return Volume(_int16(volume.voxels), volume.grid, volume.source)
+        return as_ct(read_voxels(path))
     volume = axial_first(_read_dicom(path, series))
     check_ct(volume)
     return volume
+
+
+def as_ct(volume: Volume) -> Volume:
+    """A chest CT that is in memory, as `read_ct` gives it: int16 HU of at least -1024. `source` names it in errors.
+
+    Raises NotHounsfield, ImpossibleSpacing.
+    """
+    check_spacing(volume.grid, volume.source)
+    check_ct(volume)
+    return Volume(_int16(volume.voxels), volume.grid, volume.source)
 
 
 def _int16(voxels: np.ndarray) -> np.ndarray:

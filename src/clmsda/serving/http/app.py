@@ -15,7 +15,15 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from clmsda.serving.http import routes_ct, routes_desk, routes_former, routes_jobs, routes_lesions, routes_saving
+from clmsda.serving.http import (
+    nninteractive,
+    routes_ct,
+    routes_desk,
+    routes_former,
+    routes_jobs,
+    routes_lesions,
+    routes_saving,
+)
 from clmsda.serving.http.access import Access
 from clmsda.serving.http.answers import HANDLERS, Nothing, refusal
 from clmsda.serving.http.guard import Guard, Keyed
@@ -24,7 +32,7 @@ from clmsda.serving.sessions import Desk
 
 PAGE = Path(__file__).parents[1] / "page"
 API = (routes_desk, routes_jobs, routes_ct, routes_lesions, routes_saving, routes_former)
-PROTOCOLS: tuple[Callable[[Desk], list[Route]], ...] = ()
+PROTOCOLS: tuple[Callable[[Desk], list[Route]], ...] = (nninteractive.routes,)
 """Of other people's viewers: each gives its routes, which need the key only where a person gave one."""
 OPEN = ("/healthz",)
 """Routes of protocols that never need a key."""

@@ -28,7 +28,8 @@ class Opened:
     """A CT that is open. path, series: where it was read from, None for voxels that a program sent.
 
     name: for people. warnings: what was said when it was read. private: a folder of its own, which goes with it.
-    used: when, last (`time.monotonic`). saving: held while results are written.
+    used: when, last (`time.monotonic`). saving: held while results are written. listed: whether it is offered to
+    everybody; what another viewer sent is that viewer's.
     """
 
     session: Session
@@ -37,6 +38,7 @@ class Opened:
     series: str | None = None
     warnings: tuple[str, ...] = ()
     private: Path | None = None
+    listed: bool = True
     used: float = field(default_factory=time.monotonic)
     saving: threading.Lock = field(default_factory=threading.Lock)
 
@@ -76,6 +78,7 @@ class Desk:
         warnings: list[str] | tuple[str, ...] = (),
         private: Path | None = None,
         kept: bool = True,
+        listed: bool = True,
     ) -> str:
         """Open a CT that is in memory; returns its id. kept: on disk, where there is a folder.
 
@@ -85,7 +88,8 @@ class Desk:
         with self._putting:
             key = self._open_already(volume) if kept and self.folder is not None else None
             if key is None:
-                return self._put(Opened(self._session(volume, kept), name, path, series, tuple(warnings), private))
+                session = self._session(volume, kept)
+                return self._put(Opened(session, name, path, series, tuple(warnings), private, listed))
         _remove(private)
         return key
 
