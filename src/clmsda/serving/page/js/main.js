@@ -10,7 +10,7 @@ import { NAMES } from "./planes.js";
 import { listen } from "./pointer.js";
 import { meant, redo, undo } from "./prompts.js";
 import { listenToSaving, save } from "./saving.js";
-import { PRESETS, lesionOf, moveTo, set, shownSlice, state, subscribe } from "./state.js";
+import { PRESETS, lesionAt, lesionOf, moveTo, set, shownSlice, state, subscribe } from "./state.js";
 import { showIn3d } from "./three.js";
 import { attempt, callOff, hush } from "./work.js";
 
@@ -121,6 +121,8 @@ function hint(index) {
   if (state.tool === "window") return "Drag: across for width, down for center.";
   if (state.tool === "line") return `Draw the long diameter${label ? ` of lesion ${label} anew` : ": a new lesion"}.`;
   if (state.tool === "box") return `Draw a box around ${label ? `lesion ${label} anew` : "a tumor: a new lesion"}.`;
+  const there = lesionAt(index);
+  if (there && there !== chosen) return `Click: select lesion ${there.label}.`;
   if (label === null) return "Click into a tumor: a new lesion.";
   return `Click: more of lesion ${label}. With Shift, or by a long press: less.`;
 }

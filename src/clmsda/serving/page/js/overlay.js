@@ -10,9 +10,9 @@ export function drawOver(pane, on, ratio) {
   on.lineCap = on.lineJoin = "round";
   crosshair(pane, on);
   if (state.contours) {
+    for (const lesion of lesions()) axes(pane, on, lesion);
     for (const lesion of lesions()) outline(pane, on, lesion);
     for (const lesion of lesions()) {
-      axes(pane, on, lesion);
       for (const said of lesion.steps) mark(pane, on, said, colorOf(lesion.label), lesion.label === state.selected);
     }
   }

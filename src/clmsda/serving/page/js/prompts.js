@@ -42,6 +42,12 @@ export function meant(index) {
 // A click: a point inside, or outside.
 export function pointAt(index, outside) {
   if (!inCt(index)) return;
+  const there = lesionAt(index);
+  if (!outside && there && there.label !== state.selected) {
+    set({ selected: there.label });
+    moveTo(index);
+    return say(`${there.name} is selected: the next click says more of it.`);
+  }
   if (!outside) return prompt({ kind: "Point", lps_mm: lps(index) }, meant(index), index);
   const label = state.selected ?? lesionAt(index)?.label ?? null;
   if (label === null) return say("A point outside needs a lesion: select one first, or click into a tumor.", "error");

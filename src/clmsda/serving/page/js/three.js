@@ -62,7 +62,7 @@ async function start() {
   }
   const made = new window.niivue.Niivue({
     backColor: [0, 0, 0, 1], show3Dcrosshair: false, crosshairWidth: 0, dragAndDropEnabled: false, isOrientCube: true,
-    isOrientationTextVisible: false, logLevel: "error", loadingText: "", meshXRay: 0.4, sliceType: RENDER,
+    isOrientationTextVisible: false, logLevel: "error", loadingText: "", meshXRay: 0.7, sliceType: RENDER,
     viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "",
   });
   await made.attachToCanvas(canvas, false);
@@ -77,7 +77,7 @@ async function load(volume) {
   await niivue.loadFromArrayBuffer(nifti(coarse), "ct.nii");
   const image = niivue.volumes[0];
   image.colormap = "ct_bones";
-  [image.cal_min, image.cal_max] = [120, 700];
+  [image.cal_min, image.cal_max] = [120, 500];
   niivue.updateGLVolume();
   shown = volume;
 }

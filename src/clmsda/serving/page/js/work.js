@@ -14,6 +14,7 @@ export const isBusy = () => busy;
 export async function during(doing, work) {
   if (busy) return say("Still at work: wait, or press Esc to cancel.", "note");
   busy = true;
+  document.body.dataset.busy = "1";
   clearTimeout(shown);
   shown = setTimeout(() => (bar.hidden = false), 150);
   told({ doing, share: null, seconds_left: null });
@@ -24,6 +25,7 @@ export async function during(doing, work) {
     if (error.name !== "AbortError") report(error);
   } finally {
     busy = false;
+    delete document.body.dataset.busy;
     job = null;
     clearTimeout(shown);
     bar.hidden = true;
