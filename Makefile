@@ -1,6 +1,7 @@
 # make demo   a phantom CT, segmented from one click, with mask, measurements and picture in demo/
 # make test   linters, types, floors and every test
 # make test-pacs   the tests against a real PACS, which they start and stop; installs it first where it may
+# make test-browser   the page of `clmsda serve` in a real Chromium; installs it first where it may
 # make fuzz   damaged input for every reader: MINUTES=60, SEED (else a new one), READERS (names with commas; else all)
 # Each sets up .venv first, from nothing but Python >= 3.11; it is renewed when its inputs change.
 
@@ -10,7 +11,7 @@ MINUTES ?= 60
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-pacs fuzz orthanc dicom3tools lint format bench clean setup
+.PHONY: demo test test-pacs test-browser chromium fuzz orthanc dicom3tools lint format bench clean setup
 
 demo: $(STAMP)
 	$(BIN)/clmsda demo demo
@@ -20,6 +21,17 @@ test: lint
 
 test-pacs: $(STAMP) orthanc
 	OMP_NUM_THREADS=1 $(BIN)/pytest --durations=5 tests/test_pacs*.py
+
+test-browser: $(STAMP) chromium
+	OMP_NUM_THREADS=1 $(BIN)/pytest --durations=5 tests/browser
+
+chromium: $(STAMP)
+	@$(BIN)/python -c 'import playwright' 2> /dev/null || $(BIN)/python -m pip install --quiet -c constraints.txt playwright
+	@test -x /usr/bin/chromium || { \
+		test "$$(id -u)" = 0 && command -v apt-get > /dev/null || { echo "error: the tests of the page need Debian's chromium: install it, or run this as root"; exit 1; }; \
+		apt-get -q -o DPkg::Lock::Timeout=300 update; \
+		DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends chromium fonts-dejavu-core; \
+	}
 
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 PYTHONPATH=src:tests $(BIN)/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(READERS),--readers $(READERS))

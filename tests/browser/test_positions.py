@@ -102,6 +102,7 @@ def given_of(served: Serving, index: int) -> dict[str, object]:
 
 def test_the_position_clicked_is_the_position_segmented(shown: tuple[Tab, Grid]) -> None:
     opened, grid = shown
+    check_layout(opened)
     for plane in PLANES:
         opened.go_to(BALL[0])
         x, y = opened.ball(plane).mean(axis=0) + opened.corner(plane)
@@ -128,8 +129,8 @@ def check_contour(opened: Tab, plane: str) -> None:
     assert (off < voxel * 0.75 + 2.5).all(), f"{plane}: {off.round(1)} pixels, a voxel has {voxel.round(1)}"
 
 
-def test_screens_are_laid_out_as_radiologists_read_them(shown: tuple[Tab, Grid]) -> None:
-    opened, _ = shown
+def check_layout(opened: Tab) -> None:
+    """As radiologists read: the patient's right on the left, front up, head up; in sagittals the front on the left."""
     opened.go_to(BALL[0])
     sides = {"axial": (1, -1), "coronal": (1, -1), "sagittal": (-1, -1)}  # left, front and head of the middle
     for plane, (right, down) in sides.items():
