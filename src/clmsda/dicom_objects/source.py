@@ -101,6 +101,7 @@ def read_source(path: str | os.PathLike[str], *, series: str | None = None) -> S
     from pydicom.config import disable_value_validation
 
     from clmsda.images.archives import opened
+    from clmsda.images.damage import damage_refused
     from clmsda.images.dicom_files import choose, is_dicom, load_all
     from clmsda.images.dicom_planes import planes_of, stack
 
@@ -110,7 +111,11 @@ def read_source(path: str | os.PathLike[str], *, series: str | None = None) -> S
             f"{path} is not DICOM, so it names no patient and no study that a SEG, RTSTRUCT or SR could be filed into: "
             "give the DICOM series, or turn a mask of it into these with clmsda convert MASK --reference SERIES"
         )
-    with opened(path) as root, disable_value_validation():  # it would quote a patient's odd values in logs
+    with (
+        opened(path) as root,
+        damage_refused(str(path)),
+        disable_value_validation(),
+    ):  # it would quote a patient's odd values in logs
         files = choose(load_all(root, path), series, root, path)
         planes, grid = stack([plane for file in files for plane in planes_of(file)], str(path))
         _check(planes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clmsda.geometry import AIR_HU, Volume
+from clmsda.images.damage import damage_refused
 from clmsda.images.errors import MissingPath, SeriesNotFound, UnknownFormat
 from clmsda.images.orientation import axial_first
 from clmsda.images.plausibility import check_ct
@@ -59,7 +60,7 @@ def _read_dicom(path: Path, series: str | None) -> Volume:
     from clmsda.images.dicom_planes import planes_of, stack
 
     _check_is_dicom(path)
-    with opened(path) as root:
+    with opened(path) as root, damage_refused(str(path)):
         files = choose(load_all(root, path), series, root, path)
         planes, grid = stack([plane for file in files for plane in planes_of(file)], str(path))
         return read_planes(planes, grid)
@@ -77,7 +78,7 @@ def list_series(path: str | os.PathLike[str]) -> list[Series]:
     if path.is_file() and is_voxel_file(path):
         raise UnknownFormat(f"{path} is one image, without series: give a DICOM folder or a .zip of one")
     _check_is_dicom(path)
-    with opened(path) as root:
+    with opened(path) as root, damage_refused(str(path)):
         return series_of(load_all(root, path), root)
 
 
