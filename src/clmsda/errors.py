@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,19 +18,20 @@ class InputError(ValueError):
 
 
 @contextmanager
-def heard(say: Callable[[str], object] = lambda line: None) -> Iterator[list[str]]:
+def heard(say: Callable[[str], object] = lambda line: None, *, here: bool = False) -> Iterator[list[str]]:
     """The warnings of clmsda that are given within, a line each, repeated ones once.
 
     Input that is used although something about it deserves a word is warned of through `logging`
     (`logging.getLogger(__name__).warning`), which any thread may do and no filter of `warnings` hides.
-    say: is called with each line as it comes.
+    say: is called with each line as it comes. here: of what this thread says alone, where others read other files.
     """
     lines: list[str] = []
+    listener = threading.get_ident()
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             line = " ".join(record.getMessage().split())
-            if line not in lines:
+            if line not in lines and (not here or record.thread == listener):
                 lines.append(line)
                 say(line)
 

@@ -28,6 +28,7 @@ from clmsda.cli.pacs import app as pacs
 from clmsda.cli.phantom import phantom
 from clmsda.cli.response import response
 from clmsda.cli.segment import segment
+from clmsda.cli.serve import serve
 from clmsda.cli.study import app as study
 from clmsda.cli.train import train
 from clmsda.errors import InputError, heard
@@ -46,7 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (segment, measure, convert, response, phantom, background, train, demo):
+for command in (segment, serve, measure, convert, response, phantom, background, train, demo):
     app.command()(command)
 app.add_typer(cohort, name="cohort")
 app.add_typer(study, name="study")

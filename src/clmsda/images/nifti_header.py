@@ -22,6 +22,7 @@ NIFTI_1, NIFTI_2 = 348, 540
 _FIELDS = (
     "dim",
     "datatype",
+    "bitpix",
     "pixdim",
     "vox_offset",
     "scale",
@@ -34,12 +35,12 @@ _FIELDS = (
 )
 _LAYOUTS = {
     NIFTI_1: (
-        (40, 70, 76, 108, 112, 252, 256, 268, 280, 123, 344),
-        ("8i2", "i2", "8f4", "f4", "2f4", "2i2", "3f4", "3f4", "12f4", "u1", "S4"),
+        (40, 70, 72, 76, 108, 112, 252, 256, 268, 280, 123, 344),
+        ("8i2", "i2", "i2", "8f4", "f4", "2f4", "2i2", "3f4", "3f4", "12f4", "u1", "S4"),
     ),
     NIFTI_2: (
-        (16, 12, 104, 168, 176, 344, 352, 376, 400, 500, 4),
-        ("8i8", "i2", "8f8", "i8", "2f8", "2i4", "3f8", "3f8", "12f8", "i4", "S4"),
+        (16, 12, 14, 104, 168, 176, 344, 352, 376, 400, 500, 4),
+        ("8i8", "i2", "i2", "8f8", "i8", "2f8", "2i4", "3f8", "3f8", "12f8", "i4", "S4"),
     ),
 }
 NUMBERS = {
@@ -166,18 +167,20 @@ class Header:
             )
 
 
+def layout(length: int, order: str) -> np.dtype:
+    """The fields of a header of this length that are used here. order: of bytes, < or >."""
+    places, formats = _LAYOUTS[length]
+    kinds = [kind[:-2] + order + kind[-2:] for kind in formats]
+    return np.dtype({"names": list(_FIELDS), "formats": kinds, "offsets": list(places), "itemsize": length})
+
+
 def parse(raw: bytes, name: str) -> Header:
     """The header that a file begins with. Raises EOFError (too short), UnreadableFile, NotVolume."""
     for order in "<>":
         length = int(np.frombuffer(raw[:4], order + "i4")[0]) if len(raw) >= NIFTI_1 else 0
         if length not in _LAYOUTS or len(raw) < length:
             continue
-        places, formats = _LAYOUTS[length]
-        kinds = [kind[:-2] + order + kind[-2:] for kind in formats]
-        fields: Any = np.frombuffer(
-            raw[:length],
-            np.dtype({"names": list(_FIELDS), "formats": kinds, "offsets": list(places), "itemsize": length}),
-        )[0]
+        fields: Any = np.frombuffer(raw[:length], layout(length, order))[0]
         if fields["magic"].rstrip(b"\0") != (b"n+1" if length == NIFTI_1 else b"n+2"):
             raise UnreadableFile(f"{name} is no NIfTI file of one piece (magic {fields['magic']!r}): convert it")
         start = fields["vox_offset"]

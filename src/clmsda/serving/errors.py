@@ -13,10 +13,10 @@ class BadAddress(InputError):
 
 
 class MissingExtra(InputError):
-    """The libraries that speak with a PACS are not installed."""
+    """The libraries that speak with a PACS, or with a browser, are not installed."""
 
-    def __init__(self, error: ImportError) -> None:
-        super().__init__(f"a PACS needs the package {error.name}, which is an extra: pip install 'clmsda[pacs]'")
+    def __init__(self, error: ImportError, what: str = "a PACS", extra: str = "pacs") -> None:
+        super().__init__(f"{what} needs the package {error.name}, which is an extra: pip install 'clmsda[{extra}]'")
 
 
 class Unreachable(InputError):

@@ -1,1 +1,1 @@
-"""Routes: what the server answers, and to whom. State is kept in `clmsda.serving.sessions`."""
+"""The HTTP server: routes only, over the sessions of `clmsda.serving.sessions`; an extra, `clmsda[serve]`."""

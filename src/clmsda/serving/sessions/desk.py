@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from clmsda.errors import heard
 from clmsda.geometry import Volume
 from clmsda.images import read_ct
 from clmsda.models import Model
-from clmsda.serving.sessions.errors import Busy, SessionError
+from clmsda.serving.sessions.errors import Busy, NotOpen, SessionError
 from clmsda.serving.sessions.keeping import digest
 from clmsda.serving.sessions.session import Session
 from clmsda.serving.sessions.worker import Worker
@@ -26,8 +27,9 @@ MOST_MB = 2048
 class Opened:
     """A CT that is open. path, series: where it was read from, None for voxels that a program sent.
 
-    name: for people. warnings: what was said when it was read. used: when, last (`time.monotonic`).
-    listed: whether it is offered to everybody; what another viewer sent is that viewer's.
+    name: for people. warnings: what was said when it was read. private: a folder of its own, which goes with it.
+    listed: whether it is offered to everybody; what another viewer sent is that viewer's. used: when, last
+    (`time.monotonic`).
     """
 
     session: Session
@@ -35,6 +37,7 @@ class Opened:
     path: Path | None = None
     series: str | None = None
     warnings: tuple[str, ...] = ()
+    private: Path | None = None
     listed: bool = True
     used: float = field(default_factory=time.monotonic)
 
@@ -50,17 +53,18 @@ class Desk:
         self.worker = Worker()
         self._open: dict[str, Opened] = {}
         self._lock = threading.RLock()
+        self._putting = threading.Lock()
 
-    def read(self, path: Path, series: str | None = None, *, name: str = "") -> str:
+    def read(self, path: Path, series: str | None = None, *, name: str = "", private: Path | None = None) -> str:
         """Read a CT and open it; what is open already keeps its id. Raises InputError, Busy."""
         with self._lock:
             for key, opened in self._open.items():
                 if opened.path == path and opened.series == series:
                     opened.used = time.monotonic()
                     return key
-        with heard() as warnings:
+        with heard(here=True) as warnings:
             volume = read_ct(path, series=series)
-        return self.put(volume, name=name or path.name, path=path, series=series, warnings=warnings)
+        return self.put(volume, name=name or path.name, path=path, series=series, warnings=warnings, private=private)
 
     def put(
         self,
@@ -70,27 +74,59 @@ class Desk:
         path: Path | None = None,
         series: str | None = None,
         warnings: list[str] | tuple[str, ...] = (),
+        private: Path | None = None,
         kept: bool = True,
         listed: bool = True,
     ) -> str:
         """Open a CT that is in memory; returns its id. kept: on disk, where there is a folder.
 
+        What is kept has one session at a time: the same CT of the same source is the one that is open already, of
+        another source it is refused (SessionError). private: removed when the CT is closed, or is not opened.
         listed: as `Opened.listed`. Raises Busy where there is no room for it.
         """
+        opened = (name, path, series, tuple(warnings), private, listed)
+        with self._putting:
+            try:
+                key = self._open_already(volume) if kept and self.folder is not None else None
+                if key is None:
+                    key = self._put(Opened(self._session(volume, kept), *opened))
+                    private = None
+                return key
+            finally:
+                _remove(private)
+
+    def _session(self, volume: Volume, kept: bool) -> Session:
         self._make_room(volume)
         folder = self.folder / digest(volume) if self.folder is not None and kept else None
-        session = Session(volume, self.model, folder)
+        return Session(volume, self.model, folder)
+
+    def _open_already(self, volume: Volume) -> str | None:
+        with self._lock:
+            same = [one for one in self._open.items() if one[1].session.folder is not None]
+        same = [one for one in same if one[1].session.volume.grid == volume.grid]
+        ct = digest(volume) if same else ""
+        for key, opened in same:
+            if opened.session.ct == ct and opened.session.volume.source == volume.source:
+                opened.used = time.monotonic()
+                return key
+            if opened.session.ct == ct:
+                raise SessionError(
+                    f"the voxels of this CT are open already, as {opened.name}: go on there, or close it"
+                )
+        return None
+
+    def _put(self, opened: Opened) -> str:
         key = secrets.token_urlsafe(12)
         with self._lock:
-            self._open[key] = Opened(session, name, path, series, tuple(warnings), listed)
+            self._open[key] = opened
         return key
 
     def get(self, key: str) -> Opened:
-        """Raises SessionError for what was never open, or is no longer."""
+        """Raises NotOpen for what was never open, or is no longer."""
         with self._lock:
             opened = self._open.get(key)
             if opened is None:
-                raise SessionError("this CT is not open (any more): open it again; its lesions are kept")
+                raise NotOpen("this CT is not open (any more): open it again; its lesions are kept")
             opened.used = time.monotonic()
             return opened
 
@@ -101,15 +137,17 @@ class Desk:
     def close(self, key: str) -> None:
         """Forget a CT; what is kept on disk stays."""
         with self._lock:
-            self._open.pop(key, None)
+            opened = self._open.pop(key, None)
+        if opened is not None:
+            _remove(opened.private)
 
     def close_idle(self, seconds: float, busy: Callable[[str], bool] = lambda key: False) -> list[str]:
         """Forget what nobody used for so long; returns the ids."""
         before = time.monotonic() - seconds
         with self._lock:
             idle = [key for key, one in self._open.items() if one.used < before and not busy(key)]
-            for key in idle:
-                del self._open[key]
+        for key in idle:
+            self.close(key)
         return idle
 
     def _make_room(self, volume: Volume) -> None:
@@ -120,3 +158,8 @@ class Desk:
                 f"the open CTs would take {(held + volume.voxels.nbytes) / 2**20:.0f} MB of memory, "
                 f"at most {self.most_mb:g} MB are allowed: close one first"
             )
+
+
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -13,9 +13,21 @@ class NoSuchLesion(SessionError):
     """A lesion that the session does not hold, or holds no longer."""
 
 
-class Cancelled(SessionError):
-    """Work that was called off by whom it was for."""
+class NoSuchStep(SessionError):
+    """What was never said in a session, or cannot be undone any more."""
+
+
+class NotOpen(SessionError):
+    """A CT that was never open, or is no longer."""
+
+
+class Changed(SessionError):
+    """Something that another change came before."""
 
 
 class Busy(SessionError):
-    """No room for it now: too much is open, or waits. Later there may be."""
+    """More than this machine can do or hold at once."""
+
+
+class Cancelled(SessionError):
+    """Work that was called off by whom it was for."""

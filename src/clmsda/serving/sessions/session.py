@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from clmsda.prompts import Box, Correction, Inside, Outside, Point, Prompt, Reci
 from clmsda.segmentation import Lesion as Found
 from clmsda.segmentation import Segmentation, correct, segment
 from clmsda.serving.sessions import keeping
-from clmsda.serving.sessions.errors import NoSuchLesion, SessionError
+from clmsda.serving.sessions.errors import Changed, NoSuchLesion, NoSuchStep, SessionError
 from clmsda.serving.sessions.lesions import Lesion, Step, cropped
 
 SAME = 0.5
@@ -71,6 +72,15 @@ class Session:
                 return one
         known = ", ".join(str(one.label) for one in self.lesions) or "none"
         raise NoSuchLesion(f"there is no lesion {label} (any more): found {known}")
+
+    def step(self, uid: str) -> Step:
+        """A step of a lesion, also of one that was undone. Raises NoSuchStep."""
+        for lesions in [self.lesions, *self._history]:
+            for lesion in lesions:
+                for one in reversed(lesion.steps):
+                    if one.uid == uid:
+                        return one
+        raise NoSuchStep("there is no such step (any more): ask for the session once more")
 
     def prompt(self, said: Prompt | Correction, label: int | None = None, say: Say = lambda text: None) -> Lesion:
         """Say something of a lesion; of a new one where label is None. Returns it as it is then.
@@ -125,7 +135,7 @@ class Session:
         with self._lock:
             now = None if before is None else self.lesion(before.label)
             if now is not None and before is not None and now.steps is not before.steps:
-                raise SessionError("the lesion was changed while it was worked on: nothing was done; say it once more")
+                raise Changed("the lesion was changed while it was worked on: nothing was done; say it once more")
             label = self._next_label() if now is None else now.label
             step = self._distinct(label, said, found)
             after = Lesion(label, (step,))
@@ -157,27 +167,33 @@ class Session:
         """A number that no lesion has or had: what was written of lesion 3 stays true of it alone."""
         return 1 + max((one.label for lesions in self._history for one in lesions), default=0)
 
-    def rename(self, label: int, name: str) -> None:
-        """name: "" for its number."""
-        name = " ".join(name.split())
-        if len(name) > LONGEST_NAME or not name.isprintable():
+    def describe(
+        self, label: int, *, name: str | None = None, organ: str | None = None, accepted: bool | None = None
+    ) -> None:
+        """Say what is not None, as one change. name: "" for its number. organ: RECIST counts two of an organ."""
+        name = None if name is None else " ".join(name.split())
+        if name is not None and (len(name) > LONGEST_NAME or not name.isprintable()):
             raise SessionError(f"a lesion's name is one line of at most {LONGEST_NAME} characters")
-        with self._lock:
-            self._put(replace(self.lesion(label), name=name))
-
-    def place_in(self, label: int, organ: str) -> None:
-        """Which organ a lesion is in; RECIST counts two of an organ."""
-        if organ not in ORGANS:
+        if organ is not None and organ not in ORGANS:
             raise SessionError(f"expected an organ of {', '.join(ORGANS)}; found {organ[:40]!r}")
         with self._lock:
-            self._put(replace(self.lesion(label), organ=organ))
+            before = self.lesion(label)
+            if accepted and before.now.measurement is None:
+                raise SessionError(f"lesion {label} is empty: there is nothing to accept")
+            said = {"name": name, "organ": organ, "accepted": accepted}
+            changes: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
+            after = replace(before, **changes)
+            if any(getattr(after, key) != getattr(before, key) for key in said):
+                self._put(after)
+
+    def rename(self, label: int, name: str) -> None:
+        self.describe(label, name=name)
+
+    def place_in(self, label: int, organ: str) -> None:
+        self.describe(label, organ=organ)
 
     def accept(self, label: int, accepted: bool = True) -> None:
-        with self._lock:
-            lesion = self.lesion(label)
-            if accepted and lesion.now.measurement is None:
-                raise SessionError(f"lesion {label} is empty: there is nothing to accept")
-            self._put(replace(lesion, accepted=accepted))
+        self.describe(label, accepted=accepted)
 
     def delete(self, label: int) -> None:
         with self._lock:

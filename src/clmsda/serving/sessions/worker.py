@@ -1,4 +1,4 @@
-"""One thread that does the long work of all sessions: one job at a time, with progress, time left, and a way out."""
+"""Threads that do the long work of all sessions: jobs in their order, with progress, time left, and a way out."""
 
 from __future__ import annotations
 
@@ -31,25 +31,30 @@ class Job:
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
-        """Call it off: at once where it waits, at its next step where it runs."""
+        """Call it off: it ends at its next step, or when its turn comes."""
         self._cancelled.set()
+        if not self.future.done():
+            self.doing = "ending"
 
     def say(self, doing: str) -> None:
         """Called by the work itself. Raises Cancelled once the job was called off."""
-        self.doing = doing
         if self._cancelled.is_set():
             raise Cancelled("the work was called off: nothing was changed")
+        self.doing = doing
 
 
 class Worker:
-    """Jobs in the order in which they come. A daemon thread: it never keeps a process from ending."""
+    """Jobs in the order in which they come, `threads` at a time. Daemon threads: they never keep a process alive."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
         self._queue: queue.Queue[Job | None] = queue.Queue()
         self._seconds: dict[str, float] = {}
-        self._current: Job | None = None
-        self._thread = threading.Thread(target=self._run, name="clmsda-worker", daemon=True)
-        self._thread.start()
+        self._running: set[Job] = set()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"clmsda-worker-{number}", daemon=True) for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, kind: str, work: Callable[[Say], Any]) -> Job:
         """Have work done. work: is given what to call with each step. Raises Busy where too much waits."""
@@ -64,11 +69,11 @@ class Worker:
         usual, started = self._seconds.get(job.kind), job.started
         gone = time.monotonic() - started if started is not None else 0.0
         left = None if usual is None or started is None else max(0.0, usual - gone)
-        share = None if usual is None or started is None else min(gone / usual, 0.99)
+        share = None if usual is None or started is None else min(gone / usual, 0.99) if usual else 0.99
         return {"doing": job.doing, "done": job.future.done(), "share": share, "seconds_left": left}
 
-    def stop(self) -> None:
-        """Call off what runs, refuse what waits, and end the thread."""
+    def stop(self, seconds: float = 0.0) -> None:
+        """Call off what runs, refuse what waits, and end the threads; wait for them, at most so long."""
         while True:
             try:
                 job = self._queue.get_nowait()
@@ -76,15 +81,19 @@ class Worker:
                 break
             if job is not None:
                 job.future.set_exception(Cancelled("the server ends"))
-        if self._current is not None:
-            self._current.cancel()
-        self._queue.put(None)
+        for job in list(self._running):
+            job.cancel()
+        for _ in self._threads:
+            self._queue.put(None)
+        end = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _run(self) -> None:
         while (job := self._queue.get()) is not None:
-            self._current = job
+            self._running.add(job)
             self._do(job)
-            self._current = None
+            self._running.discard(job)
 
     def _do(self, job: Job) -> None:
         job.started = time.monotonic()
@@ -92,12 +101,12 @@ class Worker:
             job.say("beginning")
             result = job.work(job.say)
         except InputError as error:
-            job.future.set_exception(error)
+            job.future.set_exception(error.with_traceback(None))  # whose frames would hold a CT
         except MemoryError:
             job.future.set_exception(SessionError("the machine's memory is full: close other programs, and try again"))
         except BaseException as error:
             _log.error("the work %s failed: %s", job.kind, type(error).__name__)
-            job.future.set_exception(error)
+            job.future.set_exception(error.with_traceback(None))
         else:
             gone = time.monotonic() - job.started
             before = self._seconds.get(job.kind, gone)

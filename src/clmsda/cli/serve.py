@@ -1,0 +1,154 @@
+"""`clmsda serve`: CTs in a browser, from a click to what a reading room takes. And what other viewers ask for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clmsda.cli.options import Device, ModelName, status
+
+if TYPE_CHECKING:
+    from clmsda.serving.http.access import Access
+    from clmsda.serving.web import Server
+
+SHORTEST_KEY = 8
+
+
+def serve(
+    cts: Annotated[
+        list[Path] | None, typer.Argument(metavar="[CT]...", help="DICOM folders, zips, NIfTI, NRRD or MHA files.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes a free port.")] = 1527,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Listen on this address of the machine; elsewhere only with --key.")
+    ] = "127.0.0.1",
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            envvar="CLMSDA_KEY",
+            help="What who asks must know, in the page and in other viewers. Else the page gets a new one each time.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Results may be written here, and sessions are kept here.")
+    ] = None,
+    pacs: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A DICOMweb service: series come from it, results may be stored in it."),
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Sent to the PACS with every request. Repeatable. Or use ~/.netrc."),
+    ] = None,
+    ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certificates (PEM) of the PACS to trust, not the usual ones.")
+    ] = None,
+    model: ModelName = "shipped",
+    device: Device = "auto",
+    most_mb: Annotated[
+        int, typer.Option(min=16, metavar="MB", help="Memory for CTs that are open; no upload may be larger.")
+    ] = 2048,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the page in a browser.")] = False,
+) -> None:
+    """Show CTs in the browser; outline, correct, accept and save tumors there, until Ctrl-C.
+
+    3D Slicer can use it, too: by its nnInteractive or MONAI Label extension. For research use only.
+    """
+    access = _access(host, key)
+    server = None if pacs is None else _pacs(pacs, header, ca)
+    with suppress(KeyboardInterrupt):
+        _serve(cts or (), access, port, out, server, model, device, most_mb, no_open)
+
+
+def _access(host: str, key: str | None) -> Access:
+    """Who may ask. Raises typer.BadParameter for an address that others reach without a key, or a key that is none."""
+    _check_extra()
+    from clmsda.serving.http.access import Access
+    from clmsda.serving.http.running import is_loopback
+
+    if key is not None and not (key.isascii() and key.isprintable() and " " not in key and key):
+        raise typer.BadParameter("--key expects ASCII letters, digits and signs without spaces")
+    if not is_loopback(host):
+        if key is None or len(key) < SHORTEST_KEY:
+            raise typer.BadParameter(
+                f"--host {host} lets other machines ask: give a --key of at least {SHORTEST_KEY} characters (or "
+                "CLMSDA_KEY), or leave --host out"
+            )
+        typer.echo(
+            "warning: other machines can reach this server, without encryption: use it in a network that you trust, or "
+            "behind a server that speaks https",
+            err=True,
+        )
+    return Access(host=host) if key is None else Access(host=host, key=key, keyed=True)
+
+
+def _check_extra() -> None:
+    """Raise MissingExtra unless the libraries of the server are installed."""
+    from clmsda.serving.errors import MissingExtra
+
+    try:
+        import python_multipart  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra(error, "the server", "serve") from error
+
+
+def _pacs(url: str, headers: Sequence[str] | None, ca: Path | None) -> Server:
+    from clmsda.serving.web import Server, parse_header
+
+    return Server(url, tuple(parse_header(text) for text in headers or ()), ca)
+
+
+def _serve(
+    cts: Sequence[Path],
+    access: Access,
+    port: int,
+    out: Path | None,
+    pacs: Server | None,
+    model: str,
+    device: str,
+    most_mb: int,
+    no_open: bool,
+) -> None:
+    from dataclasses import replace
+
+    from clmsda import models
+    from clmsda.serving.http import running
+    from clmsda.serving.http.given import given_as, look_through
+    from clmsda.serving.http.served import Served
+    from clmsda.serving.sessions import Desk
+
+    given = given_as(cts)
+    with running.listen(access.host, port) as listening:
+        access = replace(access, port=listening.getsockname()[1])
+        with running.owned(running.state_folder(out)) as private:
+            with status("Loading the model"):
+                desk = Desk(models.load(model, device), private.parent, most_mb=most_mb)
+            served = Served(desk, private, given, out, pacs)
+            served.files.submit("list", lambda say: look_through(given))
+            _hush()
+            running.run(served, access, listening, lambda: _say_where(access, no_open))
+
+
+def _hush() -> None:
+    """What is warned of while CTs are read, files' names among it, goes to the page and not to a log."""
+    logging.getLogger("clmsda").handlers.clear()
+
+
+def _say_where(access: Access, no_open: bool) -> None:
+    import webbrowser
+
+    host = f"[{access.host}]" if ":" in access.host else access.host
+    address = f"http://{host}:{access.port}/?key={access.key}"
+    typer.echo(f"clmsda listens at http://{host}:{access.port}; Ctrl-C ends it")
+    typer.echo(f"open {address}")
+    typer.echo("For research use only. Not for clinical decisions.")
+    if not no_open:
+        webbrowser.open(address)
