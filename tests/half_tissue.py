@@ -6,14 +6,16 @@ On bright balls in a dark lung that network is exact, so what fails there is seg
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clmsda import models
 from clmsda.geometry import Grid, Volume
 from clmsda.models import Model, ModelConfig
-from clmsda.networks import NetworkConfig
+from clmsda.networks import NetworkConfig, build
 from clmsda.patches import PatchConfig
 
 LUNG_HU, TISSUE_HU = -850.0, 40.0
@@ -57,3 +59,22 @@ def lung(
     dense[:, :3] = dense[:, -3:] = 1
     noise = np.random.default_rng(0).normal(0, 10, shape)
     return Volume((LUNG_HU + (TISSUE_HU - LUNG_HU) * dense + noise).astype(np.int16), grid, "lung")
+
+
+def save_model(folder: Path) -> Path:
+    """The same network as a file: weights that carry the lung window through to the head, and nothing else."""
+    patches = PatchConfig((32, 32, 32), reference_spacing_mm=46 / 16, mean_size_mm=46.0)
+    config = NetworkConfig(3, in_channels=patches.channels, width=4, levels=2, block="none")
+    network = build(config)
+    state = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
+    for name, value in network.state_dict().items():
+        if name.startswith(("down.0", "up.0")) and value.ndim == 5:
+            state[name][0, 0, 1, 1, 1] = 1
+        elif name.endswith(("running_var", "1.weight", "4.weight")) and value.ndim == 1:
+            state[name] = torch.ones_like(value)
+    state["head.weight"][0, 0] = 60
+    state["head.bias"][0] = -60 * ((LUNG_HU + TISSUE_HU) / 2 + 1350) / 1500
+    network.load_state_dict(state)
+    path = folder / "half-tissue.safetensors"
+    models.save(network, ModelConfig(config, patches, pairs=True), path)
+    return path

@@ -11,6 +11,8 @@ ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 NEOPLASM = Code("108369006", "SCT", "Neoplasm")
 """Whether a tumor is a primary, or malignant at all, a mask does not say."""
 LUNG = Code("39607008", "SCT", "Lung")
+SITES = {"lung": LUNG, "lymph node": Code("59441001", "SCT", "Lymph node")}
+"""By `Finding.organ`; of another organ the objects say nothing."""
 SIDES: dict[Side, Code] = {"right": Code("24028007", "SCT", "Right"), "left": Code("7771000", "SCT", "Left")}
 
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")

@@ -50,7 +50,7 @@ def by_clmsda(model: str, *, prompted: bool) -> Algorithm:
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """One lesion. mask: bool on the CT's grid, not empty. side: of the lung, where it can be known.
+    """One lesion. mask: bool on the CT's grid, not empty. side: of the lung, where it can be known. organ: it is in.
 
     label: its number in tables, in JSON and as the ROI's number. name: what viewers show, as the segment's label and
     the ROI's name.
@@ -65,6 +65,7 @@ class Finding:
     algorithm: Algorithm
     confidence: float | None = None
     side: Side | None = None
+    organ: str = "lung"
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def _segment(number: int, finding: Finding) -> SegmentDescription:
     from highdicom.color import CIELabColor
     from highdicom.seg import SegmentDescription
 
-    from clmsda.dicom_objects.codes import ABNORMAL, LUNG, NEOPLASM, SIDES, item_of
+    from clmsda.dicom_objects.codes import ABNORMAL, NEOPLASM, SIDES, SITES, item_of
 
     segment = SegmentDescription(
         segment_number=number,
@@ -89,11 +89,11 @@ def _segment(number: int, finding: Finding) -> SegmentDescription:
         algorithm_type="MANUAL",
         tracking_id=finding.tracking_id,
         tracking_uid=finding.tracking_uid,
-        anatomic_regions=[LUNG],
+        anatomic_regions=[SITES[finding.organ]] if finding.organ in SITES else None,
         display_color=CIELabColor.from_rgb(*color_of(number)),
     )
     _identify(segment, finding.algorithm)
-    if finding.side is not None:
+    if finding.side is not None and finding.organ == "lung":
         segment.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [item_of(SIDES[finding.side])]
     return segment
 

@@ -149,13 +149,16 @@ def _what(finding: Finding) -> dict[str, Any]:
     """What both groups of a finding say of it."""
     from highdicom import sr
 
-    from clmsda.dicom_objects.codes import ABNORMAL, LUNG, NEOPLASM, SIDES
+    from clmsda.dicom_objects.codes import ABNORMAL, NEOPLASM, SIDES, SITES
+
+    site = SITES.get(finding.organ)
+    side = SIDES[finding.side] if finding.side and finding.organ == "lung" else None
 
     return {
         "tracking_identifier": sr.TrackingIdentifier(uid=finding.tracking_uid, identifier=finding.tracking_id),
         "finding_category": ABNORMAL,
         "finding_type": NEOPLASM,
-        "finding_sites": [sr.FindingSite(LUNG, laterality=SIDES[finding.side] if finding.side else None)],
+        "finding_sites": [sr.FindingSite(site, laterality=side)] if site else None,
     }
 
 

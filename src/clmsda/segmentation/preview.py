@@ -36,12 +36,22 @@ _PANEL_INCHES, _HEADER_INCHES, _GAP_INCHES = 3.6, 0.62, 0.08
 
 
 def draw(volume: Volume, lesions: Sequence[tuple[int, Volume, Measurement]], path: Path | str) -> None:
-    """Draw lesions below each other, three planes each, and write the picture (.png, .pdf, .svg).
+    """Draw lesions as `picture` does, and write that (.png, .pdf, .svg), whole or not at all.
+
+    Raises OutputError, EmptyMask, and GridError for a mask on another grid.
+    """
+    path = Path(path)
+    figure = picture(volume, lesions)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png", facecolor=_BACKGROUND)
+
+
+def picture(volume: Volume, lesions: Sequence[tuple[int, Volume, Measurement]]) -> Figure:
+    """Lesions below each other, three planes each.
 
     volume: HU. lesions: the label, a mask on the same grid and its measurement each. The first plane is the
     measured slice, the others pass through the lesion's center; all run along the grid's axes.
-    Nothing from the image's header is drawn. Written whole or not at all.
-    Raises OutputError, EmptyMask, and GridError for a mask on another grid.
+    Nothing from the image's header is drawn. Raises EmptyMask, and GridError for a mask on another grid.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -58,9 +68,7 @@ def draw(volume: Volume, lesions: Sequence[tuple[int, Volume, Measurement]], pat
             panels.append(figure.add_axes((left, bottom, _PANEL_INCHES / width, _PANEL_INCHES / height)))
         _title(figure, _GAP_INCHES / width, 1 - (row * row_inches + 0.34) / height, label, measurement)
         _draw_lesion(panels, volume, mask, measurement)
-    path = Path(path)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png", facecolor=_BACKGROUND)
+    return figure
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -56,6 +57,12 @@ def refusal(status: int, line: str, headers: dict[str, str] | None = None) -> An
 
 def status_of(error: InputError) -> int:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 400)
+
+
+def without(folder: Path, error: InputError) -> InputError:
+    """An error without the name of a folder of the server's own."""
+    error.args = (str(error).replace(f"{folder}/", "").replace(str(folder), "the upload"),)
+    return error
 
 
 def line_of(error: BaseException) -> str:

@@ -15,14 +15,16 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from clmsda.serving.http import nninteractive, routes_ct, routes_desk, routes_jobs, routes_lesions
+from clmsda.serving.http import (
+    nninteractive, routes_ct, routes_desk, routes_former, routes_jobs, routes_lesions, routes_saving,
+)  # fmt: skip
 from clmsda.serving.http.access import Access
 from clmsda.serving.http.answers import HANDLERS, Nothing, refusal
 from clmsda.serving.http.guard import Guard, Keyed
 from clmsda.serving.http.served import Served
 
 PAGE = Path(__file__).parents[1] / "page"
-API = (routes_desk, routes_jobs, routes_ct, routes_lesions)
+API = (routes_desk, routes_jobs, routes_ct, routes_lesions, routes_saving, routes_former)
 OPEN = ("/healthz", "/auth/", "/auth/token")
 """Routes of protocols that never need a key."""
 

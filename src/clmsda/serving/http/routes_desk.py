@@ -16,7 +16,7 @@ from starlette.routing import Route
 from clmsda.errors import InputError
 from clmsda.images.errors import NotCT
 from clmsda.images.voxel_files import is_voxel_file
-from clmsda.serving.http.answers import Answer, Nothing
+from clmsda.serving.http.answers import Answer, Nothing, without
 from clmsda.serving.http.bodies import BadRequest, said
 from clmsda.serving.http.given import series_in
 from clmsda.serving.http.served import Served, served_by
@@ -117,10 +117,9 @@ def _open_upload(served: Served, token: str, series: str | None) -> str:
         say("reading the CT")
         try:
             return {"id": _read(served, upload.folder, upload.path, series, upload.name)}
-        except InputError:
-            if upload.folder.exists():
-                served.waiting.put_back(token, upload)
-            raise
+        except InputError as error:
+            served.waiting.put_back(token, upload)
+            raise without(upload.path, error) from None
 
     return served.jobs.ask(served.files, "open", work)
 
@@ -144,7 +143,7 @@ def _take(served: Served, folder: Path, path: Path, name: str, say: Say) -> dict
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, InputError):  # without the name of a folder that nobody knows
-            raise type(error)(str(error).replace(f"{folder}/", "")) from None
+            raise without(folder / "files", error) from None
         raise
 
 

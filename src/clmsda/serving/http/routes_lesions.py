@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from clmsda.errors import heard
+from clmsda.errors import InputError, heard
 from clmsda.images import read_mask
 from clmsda.prompts import from_json
-from clmsda.serving.http.answers import Answer
+from clmsda.serving.http.answers import Answer, without
 from clmsda.serving.http.bodies import BadRequest, number, said
 from clmsda.serving.http.routes_ct import session_json
 from clmsda.serving.http.served import Served, opened_in, served_by
@@ -91,6 +91,8 @@ def _take(served: Served, key: str, folder: Path, path: Path, label: int | None,
         if labels > 1 and (mask.voxels[mask.voxels > 0] != labels).any():
             raise SessionError("the mask holds several lesions: give a file with one")
         return {"label": session.start(mask.voxels > 0, label).label}
+    except InputError as error:
+        raise without(folder / "files", error) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -45,6 +45,13 @@ class Served:
         folder.mkdir(mode=0o700)
         return folder
 
+    def folder_of(self, opened: Opened) -> Path:
+        """A CT's own folder, which goes when it is closed."""
+        with opened.saving:
+            if opened.private is None:
+                opened.private = self.new_folder()
+            return opened.private
+
 
 def served_by(request: Request) -> Served:
     served: Served = request.app.state.served

@@ -39,7 +39,8 @@ async def received(request: Request, served: Served) -> AsyncIterator[tuple[Path
         if kind.lower().startswith("multipart/"):
             path = await _several(request, folder, served.most_bytes)
         else:
-            path = folder / safe_name(request.query_params.get("name", ""))
+            (folder / "files").mkdir()
+            path = folder / "files" / safe_name(request.query_params.get("name", ""))
             if not await bodies.to_file(request, path, served.most_bytes):
                 raise bodies.BadRequest("the file is empty: choose one with a CT")
         await run_in_threadpool(_check_all, path)

@@ -29,7 +29,7 @@ class Opened:
 
     name: for people. warnings: what was said when it was read. private: a folder of its own, which goes with it.
     listed: whether it is offered to everybody; what another viewer sent is that viewer's. used: when, last
-    (`time.monotonic`).
+    (`time.monotonic`). saving: held while results are written.
     """
 
     session: Session
@@ -40,6 +40,7 @@ class Opened:
     private: Path | None = None
     listed: bool = True
     used: float = field(default_factory=time.monotonic)
+    saving: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Desk:
@@ -61,6 +62,7 @@ class Desk:
             for key, opened in self._open.items():
                 if opened.path == path and opened.series == series:
                     opened.used = time.monotonic()
+                    _remove(private)
                     return key
         with heard(here=True) as warnings:
             volume = read_ct(path, series=series)
@@ -81,19 +83,16 @@ class Desk:
         """Open a CT that is in memory; returns its id. kept: on disk, where there is a folder.
 
         What is kept has one session at a time: the same CT of the same source is the one that is open already, of
-        another source it is refused (SessionError). private: removed when the CT is closed, or is not opened.
+        another source it is refused (SessionError). private: removed when the CT is closed, or was open already.
         listed: as `Opened.listed`. Raises Busy where there is no room for it.
         """
         opened = (name, path, series, tuple(warnings), private, listed)
         with self._putting:
-            try:
-                key = self._open_already(volume) if kept and self.folder is not None else None
-                if key is None:
-                    key = self._put(Opened(self._session(volume, kept), *opened))
-                    private = None
-                return key
-            finally:
-                _remove(private)
+            key = self._open_already(volume) if kept and self.folder is not None else None
+            if key is None:
+                return self._put(Opened(self._session(volume, kept), *opened))
+        _remove(private)
+        return key
 
     def _session(self, volume: Volume, kept: bool) -> Session:
         self._make_room(volume)

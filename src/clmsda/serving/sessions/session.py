@@ -197,7 +197,8 @@ class Session:
 
     def delete(self, label: int) -> None:
         with self._lock:
-            self._go_on(tuple(one for one in self.lesions if one is not self.lesion(label)))
+            gone = self.lesion(label)
+            self._go_on(tuple(one for one in self.lesions if one is not gone))
 
     def clear(self) -> None:
         """Delete all lesions; undo brings them back."""
