@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from clmsda.serving.http.access import Access
 from clmsda.serving.http.app import build
-from clmsda.serving.http.given import given_as
+from clmsda.serving.http.given import given_as, look_through
 from clmsda.serving.http.served import Served
 from clmsda.serving.sessions import Desk
 
@@ -23,7 +23,9 @@ def whole(desk: Desk, private: Path, *given: Path, key: str | None = None, out: 
     """All that `clmsda serve` serves."""
     private.mkdir(exist_ok=True)
     access = Access() if key is None else Access(key=key, keyed=True)
-    return build(Served(desk, private, given_as(given), out), access)
+    served = Served(desk, private, given_as(given), out)
+    look_through(served.given)
+    return build(served, access)
 
 
 @contextmanager

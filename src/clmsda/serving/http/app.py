@@ -16,7 +16,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from clmsda.serving.http import (
-    nninteractive, routes_ct, routes_desk, routes_former, routes_jobs, routes_lesions, routes_saving,
+    monai_label,
+    nninteractive,
+    routes_ct,
+    routes_desk,
+    routes_former,
+    routes_jobs,
+    routes_lesions,
+    routes_saving,
 )  # fmt: skip
 from clmsda.serving.http.access import Access
 from clmsda.serving.http.answers import HANDLERS, Nothing, refusal
@@ -68,7 +75,7 @@ def build(served: Served, access: Access) -> ASGIApp:
 
 def _protocols(served: Served, access: Access) -> list[Route]:
     """Those of other people's viewers, which need the key only where a person gave one."""
-    routes = nninteractive.routes(served.desk)
+    routes = [*nninteractive.routes(served.desk), *monai_label.routes(served, access)]
     for route in routes:
         if access.keyed and route.path not in OPEN:
             route.app = Keyed(route.app, access, changing=False)
