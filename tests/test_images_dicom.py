@@ -367,7 +367,7 @@ def test_a_damaged_member_of_a_zip(lopsided: Volume, tmp_path: Path) -> None:
     damaged = bytearray((tmp_path / "study.zip").read_bytes())
     damaged[600] ^= 0xFF
     (tmp_path / "study.zip").write_bytes(damaged)
-    with pytest.raises(errors.UnreadableFile, match=r"study\.zip cannot be unpacked"):
+    with pytest.raises(errors.UnreadableFile, match=r"study\.zip is truncated or damaged: it cannot be unpacked"):
         read_ct(tmp_path / "study.zip")
 
 

@@ -62,12 +62,13 @@ def _int16(voxels: np.ndarray) -> np.ndarray:
 
 def _read_dicom(path: Path, series: str | None) -> Volume:
     from clmsda.images.archives import opened
+    from clmsda.images.damage import damage_named
     from clmsda.images.dicom_files import choose, load_all
     from clmsda.images.dicom_pixels import read_planes
     from clmsda.images.dicom_planes import planes_of, stack
 
     _check_is_dicom(path)
-    with opened(path) as root:
+    with opened(path) as root, damage_named(str(path)):
         files = choose(load_all(root, path), series, root, path)
         planes, grid = stack([plane for file in files for plane in planes_of(file)], str(path))
         return read_planes(planes, grid)
@@ -79,13 +80,14 @@ def list_series(path: str | os.PathLike[str]) -> list[Series]:
     Raises MissingPath, UnknownFormat, NoDicom, UnreadableFile.
     """
     from clmsda.images.archives import opened
+    from clmsda.images.damage import damage_named
     from clmsda.images.dicom_files import load_all, series_of
 
     path = Path(path)
     if path.is_file() and is_voxel_file(path):
         raise UnknownFormat(f"{path} is one image, without series: give a DICOM folder or a .zip of one")
     _check_is_dicom(path)
-    with opened(path) as root:
+    with opened(path) as root, damage_named(str(path)):
         return series_of(load_all(root, path), root)
 
 

@@ -24,7 +24,7 @@ from clmsda.serving.http import (
     routes_jobs,
     routes_lesions,
     routes_saving,
-)  # fmt: skip
+)
 from clmsda.serving.http.access import Access
 from clmsda.serving.http.answers import HANDLERS, Nothing, refusal
 from clmsda.serving.http.guard import Guard, Keyed
