@@ -28,6 +28,7 @@ stock = pytest.importorskip(
 
 ONE: Ball = ((-20.0, 0.0, 0.0), 20.0)
 OTHER: Ball = ((22.0, 0.0, 0.0), 16.0)
+HTTP = httpx.Client(timeout=120, trust_env=False)
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +126,12 @@ def test_clicks_count_on_the_axes_of_the_file(client: Any, ct: Volume, files: Pa
 def test_images_that_were_given(client: Any, ct: Volume, files: Path, name: str) -> None:
     path, _ = client.infer("clmsda", name, {"foreground": [ijk(ct, ONE)]})
     assert f1(path, ct, ONE) > 0.9
-    image = httpx.get(f"{client.get_server_url()}/datastore/image", params={"image": name})
+    image = HTTP.get(f"{client.get_server_url()}/datastore/image", params={"image": name})
     copy = Path(client._tmpdir) / "copy.nii.gz"
     copy.write_bytes(image.content)
     assert (read_ct(copy).voxels == ct.voxels).all() and ".nii.gz" in image.headers["Content-Disposition"]
     with pytest.raises(AssertionError, match="not deleted over the network"):
-        _ok(httpx.delete(f"{client.get_server_url()}/datastore/", params={"id": name}))
+        _ok(HTTP.delete(f"{client.get_server_url()}/datastore/", params={"id": name}))
     with pytest.raises(stock.MONAILabelClientException):
         client.upload_image(str(files / "thorax.nii.gz"), name)
 
@@ -144,7 +145,7 @@ def test_every_form_of_an_answer(address: str, ct: Volume, files: Path, tmp_path
     form = {"params": json.dumps({"foreground": [ijk(ct, ONE)]})}
 
     def ask(output: str, image: str = "series") -> httpx.Response:
-        return httpx.post(f"{address}/infer/clmsda", params={"image": image, "output": output}, files=_parts(form))
+        return HTTP.post(f"{address}/infer/clmsda", params={"image": image, "output": output}, files=_parts(form))
 
     assert _ok(ask("json")).json()["lesion"]["measurement"]
     (tmp_path / "mask.nii.gz").write_bytes(_ok(ask("image")).content)
@@ -167,17 +168,15 @@ def test_a_series_sent_as_files_and_as_a_zip(address: str, ct: Volume, files: Pa
     shutil.make_archive(str(tmp_path / "series"), "zip", files / "series")
     several = [("files", (one.name, one.read_bytes())) for one in sorted((files / "series").iterdir())]
     for sent in (several, [("files", ("series.zip", (tmp_path / "series.zip").read_bytes()))]):
-        key = _ok(httpx.put(f"{address}/session/", files=sent, timeout=60)).json()["session_id"]
+        key = _ok(HTTP.put(f"{address}/session/", files=sent)).json()["session_id"]
         form = _parts({"params": json.dumps({"foreground": [ijk(ct, ONE)]})})
-        answer = httpx.post(
-            f"{address}/infer/clmsda", params={"session_id": key, "output": "dicom_seg"}, files=form, timeout=60
-        )
+        answer = HTTP.post(f"{address}/infer/clmsda", params={"session_id": key, "output": "dicom_seg"}, files=form)
         (tmp_path / "seg.dcm").write_bytes(_ok(answer).content)
         assert f1(tmp_path / "seg.dcm", ct, ONE) > 0.9
 
 
 def test_an_image_and_a_mask_sent_with_the_clicks(client: Any, ct: Volume, files: Path, tmp_path: Path) -> None:
-    opened = len(httpx.get(f"{client.get_server_url()}/datastore/").json())
+    opened = len(HTTP.get(f"{client.get_server_url()}/datastore/").json())
     path, _ = client.infer("clmsda", "", {"foreground": [ijk(ct, ONE)]}, file=str(files / "thorax.nii.gz"))
     assert f1(path, ct, ONE) > 0.9
     mask = distance(ct.grid, OTHER) <= 0
@@ -188,7 +187,7 @@ def test_an_image_and_a_mask_sent_with_the_clicks(client: Any, ct: Volume, files
     clicks = {"foreground": [ijk(ct, OTHER)], "background": [ijk(ct, OTHER, 4, 0, 0)]}
     path, _ = client.infer("clmsda", "thorax", clicks, label_in=start)
     assert 0 < read_mask(path).voxels.sum() < mask.sum()
-    assert len(httpx.get(f"{client.get_server_url()}/datastore/").json()) == opened
+    assert len(HTTP.get(f"{client.get_server_url()}/datastore/").json()) == opened
 
 
 def test_labels_are_kept_where_results_go(desk: Desk, ct: Volume, files: Path, tmp_path: Path) -> None:
@@ -209,9 +208,9 @@ def test_labels_are_kept_where_results_go(desk: Desk, ct: Volume, files: Path, t
         assert f1(client.download_label("../../MEIER^ANNA\\..", "original"), ct, ONE) == 1, "outlives a second upload"
         assert not [one for one in tmp_path.rglob("*") if "MEIER" in one.name]
         assert {one.parent for one in out.iterdir()} == {out} and len(list(out.iterdir())) == 2
-        _ok(httpx.delete(f"{address}/datastore/label", params={"id": "thorax", "tag": "final"}))
+        _ok(HTTP.delete(f"{address}/datastore/label", params={"id": "thorax", "tag": "final"}))
         assert not (out / "thorax.final.label.nii.gz").exists() and client.next_sample("random", {})["id"]
-        _ok(httpx.delete(f"{address}/datastore/image", params={"id": "../../MEIER^ANNA\\.."}))
+        _ok(HTTP.delete(f"{address}/datastore/image", params={"id": "../../MEIER^ANNA\\.."}))
         assert set(client.datastore()["objects"]) == {"thorax"}
     with serving(whole(desk, tmp_path / "more", files / "thorax.nii.gz")) as address:
         client = stock.MONAILabelClient(address, tmpdir=str(tmp_path))
@@ -235,7 +234,7 @@ def test_labels_are_kept_where_results_go(desk: Desk, ct: Volume, files: Path, t
 )
 def test_clicks_that_cannot_be_are_refused_by_name(address: str, clicks: object, match: str) -> None:
     form = _parts({"params": json.dumps(clicks)})
-    answer = httpx.post(f"{address}/infer/clmsda", params={"image": "thorax"}, files=form)
+    answer = HTTP.post(f"{address}/infer/clmsda", params={"image": "thorax"}, files=form)
     assert answer.status_code == 400 and match in answer.json()["detail"]
 
 
@@ -263,7 +262,7 @@ def test_what_is_not_done_is_refused_by_name(client: Any, address: str) -> None:
         ("POST", "/scoring/", "clmsda study"),
         ("PUT", "/session/", "multipart"),
     ):
-        answer = httpx.request(method, address + path)
+        answer = HTTP.request(method, address + path)
         assert answer.status_code in (400, 404) and match in answer.json()["detail"], path
 
 
@@ -271,11 +270,11 @@ def test_a_file_that_is_no_ct_is_said_without_paths(client: Any, address: str, t
     write_image(lung(shape=(4, 4, 4)), tmp_path / "ct.nii.gz")
     for name, content in (("a.nii.gz", b"no"), ("b.txt", b"no"), ("c.zip", b"PK\3\4"), ("d.nrrd", b"NRRD0004\n")):
         (tmp_path / name).write_bytes(content)
-        answer = httpx.put(f"{address}/session/", files={"files": (f"/etc/../{name}", content)})
+        answer = HTTP.put(f"{address}/session/", files={"files": (f"/etc/../{name}", content)})
         if answer.status_code == 200:
             form = _parts({"params": '{"foreground": [[1, 1, 1]]}'})
             key = answer.json()["session_id"]
-            answer = httpx.post(f"{address}/infer/clmsda", params={"session_id": key}, files=form)
+            answer = HTTP.post(f"{address}/infer/clmsda", params={"session_id": key}, files=form)
         assert answer.status_code == 400 and "/" not in answer.json()["detail"].replace(" / ", ""), answer.text
 
 

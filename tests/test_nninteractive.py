@@ -24,6 +24,7 @@ Client = remote.nnInteractiveRemoteInferenceSession
 
 ONE: Ball = ((-20.0, 0.0, 0.0), 20.0)
 OTHER: Ball = ((22.0, 0.0, 0.0), 16.0)
+HTTP = httpx.Client(timeout=120, trust_env=False)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +204,7 @@ def test_a_place_that_is_lost_is_said(desk: Desk, ct: Volume) -> None:
         assert len(desk.opened()) == 1 and not next(iter(desk.opened().values())).listed
         with pytest.raises(remote.ServerAtCapacityError, match="1 places are taken"):
             Client(address)
-        assert httpx.post(f"{address}/claim").headers["Retry-After"] == "10"
+        assert HTTP.post(f"{address}/claim").headers["Retry-After"] == "10"
         time.sleep(4.3)
         with pytest.raises(remote.SessionExpiredError, match="connect again"):
             client.add_point_interaction(at(ct, ONE), include_interaction=True)
@@ -217,16 +218,16 @@ def test_a_place_that_is_lost_is_said(desk: Desk, ct: Volume) -> None:
 
 def test_a_viewer_that_died_gives_its_place_back(desk: Desk, ct: Volume) -> None:
     with serving(Starlette(routes=nninteractive.routes(desk, liveness_s=0.5))) as address:
-        dead = httpx.post(f"{address}/claim").json()["lease_token"]
-        assert httpx.get(f"{address}/lease_status", headers={"X-Lease-Token": dead}).status_code == 200
+        dead = HTTP.post(f"{address}/claim").json()["lease_token"]
+        assert HTTP.get(f"{address}/lease_status", headers={"X-Lease-Token": dead}).status_code == 200
         headers = {"X-Lease-Token": dead, "X-Meta": json.dumps({"image_properties": {"spacing": [2, 1.5, 1.5]}})}
-        httpx.post(f"{address}/set_image", content=packed.pack(ct.voxels[None]), headers=headers).raise_for_status()
+        HTTP.post(f"{address}/set_image", content=packed.pack(ct.voxels[None]), headers=headers).raise_for_status()
         assert len(desk.opened()) == 1
         deadline = time.monotonic() + 10
         while desk.opened() and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not desk.opened(), "without being asked"
-        gone = httpx.post(f"{address}/heartbeat", headers=headers)
+        gone = HTTP.post(f"{address}/heartbeat", headers=headers)
         assert gone.status_code == 410 and "gone" in gone.json()["detail"]
 
 
@@ -235,13 +236,13 @@ def test_the_key_and_the_name(desk: Desk, ct: Volume, tmp_path: Path) -> None:
         for key in (None, "another"):
             with pytest.raises(httpx.HTTPStatusError, match="401"):
                 Client(address, api_key=key)
-        assert httpx.get(f"{address}/healthz").json() == {"ok": True}
+        assert HTTP.get(f"{address}/healthz").json() == {"ok": True}
         with begun(address, ct, key="secret-k3y") as client:
             client.add_point_interaction(at(ct, ONE), include_interaction=True)
             assert client.target_buffer.any()
     with serving(whole(desk, tmp_path)) as address:
-        assert httpx.post(f"{address}/claim", headers={"Host": "rebound.example"}).status_code == 400
-        assert httpx.post(f"{address}/claim", headers={"Origin": "http://another.example"}).status_code == 403
+        assert HTTP.post(f"{address}/claim", headers={"Host": "rebound.example"}).status_code == 400
+        assert HTTP.post(f"{address}/claim", headers={"Origin": "http://another.example"}).status_code == 403
 
 
 def test_what_is_too_large_is_refused_before_memory_is_asked_for(ct: Volume) -> None:
@@ -260,7 +261,7 @@ def test_what_is_too_large_is_refused_before_memory_is_asked_for(ct: Volume) -> 
 
 def test_older_viewers_are_told_to_update(address: str) -> None:
     for path in ("/upload_image", "/upload_segment", "/add_scribble_interaction"):
-        answer = httpx.post(address + path, files={"file": b"old"})
+        answer = HTTP.post(address + path, files={"file": b"old"})
         assert answer.status_code in (400, 410) and "update the extension" in answer.json()["detail"]
 
 
