@@ -21,10 +21,16 @@ playwright = pytest.importorskip("playwright.sync_api", reason="the browser test
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium: make test-browser")
 
-FLAGS = (
-    "--no-sandbox --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync --use-angle=swiftshader --enable-unsafe-swiftshader"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]
 BALL: Ball = ((-20.0, 12.0, 8.0), 24.0)
 KEY = "a-key-for-this-test"
 
@@ -63,7 +69,9 @@ def serve(tmp_path: Path) -> Iterator[object]:
         command = [sys.executable, "-m", "clmsda", "serve", str(tmp_path / "ct.nii.gz"), "--no-open", "--port", "0",
                    "--key", KEY, "--model", str(model)]  # fmt: skip
         environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
         running.append(process)
         assert process.stdout is not None
         for line in process.stdout:
