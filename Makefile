@@ -1,14 +1,16 @@
 # make demo   a phantom CT, segmented from one click, with mask, measurements and picture in demo/
 # make test   linters, types, floors and every test
 # make test-pacs   the tests against a real PACS, which they start and stop; installs it first where it may
+# make fuzz   damaged input for every reader: MINUTES=60, SEED (else a new one), READERS (names with commas; else all)
 # Each sets up .venv first, from nothing but Python >= 3.11; it is renewed when its inputs change.
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13,$(shell command -v $(name))))
 WORKERS ?= 2
+MINUTES ?= 60
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-pacs orthanc dicom3tools lint format bench clean setup
+.PHONY: demo test test-pacs fuzz orthanc dicom3tools lint format bench clean setup
 
 demo: $(STAMP)
 	$(BIN)/clmsda demo demo
@@ -18,6 +20,9 @@ test: lint
 
 test-pacs: $(STAMP) orthanc
 	OMP_NUM_THREADS=1 $(BIN)/pytest --durations=5 tests/test_pacs*.py
+
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 PYTHONPATH=src:tests $(BIN)/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(READERS),--readers $(READERS))
 
 # Orthanc with DICOMweb. Its GDCM plugin (orthanc-gdcm, a recommended package) crashes on frames: stay without.
 orthanc:

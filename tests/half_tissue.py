@@ -42,6 +42,22 @@ def model(shape: tuple[int, ...] = (32, 32, 32), *, pairs: bool = True, network:
     return Model("half-tissue", "0123456789abcdef", config, network or HalfTissue(), torch.device("cpu"))
 
 
+def save(path: Path) -> Path:
+    """A model file of a real network that does the same: two convolutions that let the density through, then a step."""
+    config = NetworkConfig(3, 1, width=4, levels=2, block="none")
+    network = build(config)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv3d):
+            nn.init.zeros_(layer.weight)
+            middle = layer.kernel_size[0] // 2
+            with torch.no_grad():  # channel 0 alone, which is the skipped one where two are joined
+                layer.weight[0, 0, middle, middle, middle] = 1.0 if middle else 60.0
+                if not middle and layer.bias is not None:
+                    layer.bias.fill_(-60 * ((LUNG_HU + TISSUE_HU) / 2 + 1350) / 1500)
+    models.save(network, ModelConfig(config, PatchConfig((16, 16, 16), 46 / 8, 46.0), pairs=True), path)
+    return path
+
+
 def distance(grid: Grid, ball: Ball) -> np.ndarray:
     """(slices, rows, columns) mm from the ball's surface, negative inside."""
     points = grid.to_lps(np.moveaxis(np.indices(grid.shape), 0, -1))

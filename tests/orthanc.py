@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 PROGRAM = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -63,6 +63,20 @@ class Orthanc:
 
     def instances(self) -> list[Any]:
         return list(self.json("instances?expand"))
+
+    def held(self) -> dict[str, bytes]:
+        """Every instance's file, by its SOPInstanceUID."""
+        return {
+            one["MainDicomTags"]["SOPInstanceUID"]: self.get(f"instances/{one['ID']}/file") for one in self.instances()
+        }
+
+    def put(self, file: bytes) -> None:
+        urlopen(Request(f"{self.root}/instances", file, method="POST"), timeout=10).close()
+
+    def forget(self) -> None:
+        """Delete all that it holds."""
+        for identifier in self.json("patients"):
+            urlopen(Request(f"{self.root}/patients/{identifier}", method="DELETE"), timeout=10).close()
 
 
 def free_port() -> int:

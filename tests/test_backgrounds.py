@@ -154,6 +154,13 @@ def test_a_cohort_takes_no_backgrounds(tmp_path: Path) -> None:
         read_config(path)
 
 
+def test_what_a_killed_process_left_is_no_background(folder: Path) -> None:
+    left = folder / ".clmsda-0123abcd-chest.json"
+    left.write_text("{")
+    assert [one.name for one in read_backgrounds(folder)] == ["chest"]
+    left.unlink()
+
+
 def test_folders_without_backgrounds_or_with_damaged_ones(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BackgroundError, match="clmsda background"):
         read_backgrounds(tmp_path)

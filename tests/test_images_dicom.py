@@ -367,7 +367,7 @@ def test_a_damaged_member_of_a_zip(lopsided: Volume, tmp_path: Path) -> None:
     damaged = bytearray((tmp_path / "study.zip").read_bytes())
     damaged[600] ^= 0xFF
     (tmp_path / "study.zip").write_bytes(damaged)
-    with pytest.raises(errors.UnreadableFile, match=r"study\.zip cannot be unpacked"):
+    with pytest.raises(errors.UnreadableFile, match=r"study\.zip is truncated or damaged: it cannot be unpacked"):
         read_ct(tmp_path / "study.zip")
 
 
@@ -389,15 +389,3 @@ def test_the_seed_papers_patient(shared_data: Path) -> None:
     assert [series.modality for series in list_series(folder)] == ["CT", "RTSTRUCT"]
     index = tuple(np.rint(ct.grid.to_index((82.5, -199.8, -459.5))).astype(int))
     assert -200 < ct.voxels[index] < 200  # the point in the tumor that the data's README names
-
-
-@pytest.mark.parametrize(
-    "tag", [b"\x20\x00\x0e\x00UI", b"\x08\x00\x60\x00CS", b"\x28\x00\x30\x00DS", b"\x28\x00\x11\x00US"]
-)
-def test_a_value_of_no_known_kind_is_damage(tmp_path: Path, tag: bytes) -> None:
-    for path in write_series(tmp_path, Volume(np.full((4, 8, 8), -800, np.int16), Grid.axial((4, 8, 8), (2, 1, 1)))):
-        content = path.read_bytes()
-        assert content.count(tag) == 1
-        path.write_bytes(content.replace(tag, tag[:4] + b"Zz"))
-    with pytest.raises(errors.UnreadableFile, match="damaged"):
-        read_ct(tmp_path)

@@ -197,3 +197,15 @@ def test_what_is_passed_over_is_said_on_the_screen(lopsided: Volume, tmp_path: P
     done = clmsda("info", "series", tmp_path)
     assert done.stderr == f"warning: passed over 1 file in {tmp_path}, no DICOM images: VIEWER.EXE\n"
     assert done.stdout.count("7 images") == 1
+
+
+def test_what_a_killed_process_left_among_slices_is_passed_over(lopsided: Volume, tmp_path: Path) -> None:
+    """Half an object, which looks like a damaged slice, and whole ones, which nobody has given their final names."""
+    paths = write_series(tmp_path / "ct", lopsided)
+    (tmp_path / "ct" / ".clmsda-0123abcd-seg.dcm").write_bytes(paths[0].read_bytes()[:400])
+    (tmp_path / "ct" / ".clmsda-0123456789abcdef").mkdir()
+    shutil.copy(paths[0], tmp_path / "ct" / ".clmsda-0123456789abcdef" / "00001.dcm")
+    with heard() as said:
+        ct = read_ct(tmp_path / "ct")
+    assert_same_voxels(ct, lopsided)
+    assert not said

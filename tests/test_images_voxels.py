@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import re
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -292,3 +293,22 @@ def test_real_cts_are_plausible(shared_data: Path) -> None:
     assert nodule.voxels[tuple(inside)] == 1
     with pytest.raises(errors.NotHounsfield):
         check_ct(nodule)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_that_the_disk_has_no_room_for_does_not_replace_another(
+    lopsided: Volume, tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ITK cuts a NIfTI file off and says nothing of it to its caller."""
+    path = tmp_path / f"ct{suffix}"
+    path.write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=rf"cannot write .*/ct{suffix}: not all of it was written.*; make room"):
+            write_image(lopsided, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    assert capfd.readouterr().err == ""

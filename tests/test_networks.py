@@ -318,6 +318,8 @@ def test_it_learns(block: str) -> None:
         ({"width": 10}, "multiple of 4"),
         ({"width": 0}, "width must be at least 4"),
         ({"levels": 1}, "levels must be at least 2"),
+        ({"levels": 1_000_000}, "levels must be at most 12, found 1000000"),
+        ({"width": 1 << 30}, "width must be at most 4096"),
         ({"in_channels": 0}, "in_channels"),
         ({"attention_tokens": -1}, "attention_tokens"),
         ({"block": "transformer"}, "none, ms or msda"),

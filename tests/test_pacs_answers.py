@@ -10,6 +10,7 @@ import pytest
 from pacs_script import Request, answer, as_json, listing, multipart, scripted, series_answer
 
 from clmsda.errors import InputError
+from clmsda.files import OutputError
 from clmsda.images.errors import SeriesNotFound, SeveralSeries
 from clmsda.serving import dicomweb, web
 from clmsda.serving import multipart as multipart_module
@@ -98,6 +99,24 @@ def test_a_single_file_is_a_series_of_one(whole: bytes, tmp_path: Path) -> None:
     with scripted(whole) as pacs:
         assert pull_into(Server(pacs.url), LISTED, tmp_path / "out") == 1
     assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [FILE]
+
+
+def test_what_a_killed_pull_left_is_pulled_anew(tmp_path: Path) -> None:
+    """Its temporary folder goes last: without one, what lies there is somebody's."""
+    left = tmp_path / "out" / ".clmsda-0123456789abcdef"
+    left.mkdir(parents=True)
+    for path in (left / "00002.dcm", tmp_path / "out" / "00001.dcm", tmp_path / "out" / "00003.dcm"):
+        path.write_text("half a series")
+    with scripted(answer(200, FILE, kind="application/dicom")) as pacs:
+        assert pull_into(Server(pacs.url), LISTED, tmp_path / "out") == 1
+    assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [FILE]
+    with pytest.raises(OutputError, match="not empty"):
+        pull_into(Server("http://127.0.0.1:1"), LISTED, tmp_path / "out")
+    left.mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("somebody's")
+    with pytest.raises(OutputError, match="not empty"):
+        pull_into(Server("http://127.0.0.1:1"), LISTED, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["00001.dcm", "notes.txt"]
 
 
 def test_a_single_file_of_three_is_not_the_series(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +190,25 @@ def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:
             assert not again
     with claimed(tmp_path) as free:
         assert free
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
+def test_processes_that_outlive_the_one_that_has_a_folder_do_not_keep_it(tmp_path: Path) -> None:
+    began, begins = os.pipe()
+    with claimed(tmp_path) as mine:
+        assert mine
+        child = os.fork()
+        if child == 0:
+            os.write(begins, b".")
+            time.sleep(60)
+            os._exit(0)
+        os.read(began, 1)
+    try:
+        with claimed(tmp_path) as free:
+            assert free
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"cohort": {}, "split": {"kind": "none"}}'])

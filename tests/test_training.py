@@ -22,7 +22,7 @@ from clmsda.patches import NO_AUGMENTATION, AugmentationConfig, PatchConfig
 from clmsda.training import TrainingConfig, train
 from clmsda.training.checkpoint import HEADER, CheckpointError
 from clmsda.training.config import ConfigError, DataConfig, LossConfig, OptimizationConfig, ViewConfig
-from clmsda.training.loop import _Run
+from clmsda.training.loop import _Run, pays_in_half
 from clmsda.training.ranks import Ranks
 from clmsda.training.samples import Pair, open_samples
 
@@ -51,7 +51,9 @@ def config(cohort: Path, **changes: object) -> TrainingConfig:
         patches=PatchConfig(shape=(32, 32), reference_spacing_mm=4.0),
         network=NetworkConfig(width=4, levels=3),
         views=ViewConfig(augmentation=AugmentationConfig(shift=4)),
-        optimization=OptimizationConfig(learning_rate=5e-3, epochs=2, batch_size=4, checkpoint_minutes=1e-4),
+        optimization=OptimizationConfig(
+            learning_rate=5e-3, epochs=2, batch_size=4, checkpoint_minutes=1e-4, precision="float32"
+        ),
     )
     return replace(base, **changes)  # type: ignore[arg-type]
 
@@ -74,7 +76,9 @@ def assert_same_weights(a: Path, b: Path) -> None:
 
 
 def test_it_learns_spheres_and_writes_a_usable_model(cohort: Path, tmp_path: Path) -> None:
-    settings = config(cohort, optimization=OptimizationConfig(learning_rate=1e-2, epochs=12, batch_size=4))
+    settings = config(
+        cohort, optimization=OptimizationConfig(learning_rate=1e-2, epochs=12, batch_size=4, precision="float32")
+    )
     path = train(settings, tmp_path / "run", device="cpu")
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(12))
@@ -115,6 +119,16 @@ def test_a_gradient_that_bfloat16_spoils_is_computed_again(cohort: Path, tmp_pat
     run.step(batch)
     assert len(spoiled) == 2
     assert all(parameter.isfinite().all() for parameter in run.network.parameters())
+
+
+@pytest.mark.parametrize(("amx", "avx512_bf16"), [(False, False), (True, False), (False, True)])
+def test_bfloat16_is_chosen_by_itself_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512_bf16: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    assert pays_in_half(torch.device("cpu")) == (amx or avx512_bf16)
+    assert pays_in_half(torch.device("cuda")) and not pays_in_half(torch.device("mps"))
 
 
 def test_no_training_sample_comes_from_a_validation_case(cohort: Path) -> None:

@@ -58,7 +58,7 @@ def config(cohort: CohortShare) -> TrainingConfig:
             augmentation=AugmentationConfig(20.0, 0.2, 0.0, mirrored=True, noise_hu=20.0),
         ),
         network=NetworkConfig(3, 5, width=4, levels=2, block_levels=(0,), attention_tokens=64),
-        optimization=OptimizationConfig(epochs=1, batch_size=2, checkpoint_minutes=1e-4),
+        optimization=OptimizationConfig(epochs=1, batch_size=2, checkpoint_minutes=1e-4, precision="float32"),
     )
 
 

@@ -16,6 +16,16 @@ class InputError(ValueError):
     the message without a traceback and exits with status 2.
     """
 
+    def __str__(self) -> str:
+        return one_line(super().__str__())
+
+
+def one_line(text: str) -> str:
+    """Text of files and libraries as part of a line: spaces for line ends, escapes for what would move the cursor."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in " ".join(text.split())
+    )
+
 
 @contextmanager
 def heard(say: Callable[[str], object] = lambda line: None, *, here: bool = False) -> Iterator[list[str]]:
@@ -30,7 +40,7 @@ def heard(say: Callable[[str], object] = lambda line: None, *, here: bool = Fals
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            line = " ".join(record.getMessage().split())
+            line = one_line(record.getMessage())
             if line not in lines and (not here or record.thread == listener):
                 lines.append(line)
                 say(line)

@@ -21,6 +21,9 @@ Corner = Sequence[int] | NDArray[np.integer]
 
 AIR_HU = -1024.0
 
+FARTHEST_MM = 1e7
+"""No scanner places voxels farther away; beyond, sums of places lose their millimeters, and overflow."""
+
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """RAS (NIfTI, Slicer's display) to LPS and back: the matrix is its own inverse."""
 
@@ -47,6 +50,8 @@ class Grid:
             raise GridError(f"a grid needs three positive lengths (slices, rows, columns), found {self.shape}")
         if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.array_equal(affine[3], [0, 0, 0, 1]):
             raise GridError(f"a grid needs a finite 4x4 affine with last row 0 0 0 1, found {affine.tolist()}")
+        if np.abs(affine).max() > FARTHEST_MM:
+            raise GridError(f"the grid has steps or a place of kilometers: {affine.tolist()}")
         if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
             raise GridError(f"the grid's axes are not independent (determinant 0): {affine[:3, :3].tolist()}")
         affine.setflags(write=False)

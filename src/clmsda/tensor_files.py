@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from clmsda.errors import InputError
@@ -38,7 +38,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -
     # Cloned, since safetensors refuses tensors that share memory (a run's best network may be its current one).
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(copies, temporary, dict(texts))
+        # Not by safetensors' own writer, whose temporary files stay where a process is killed.
+        temporary.write_bytes(save(copies, dict(texts)))
 
 
 def read(path: Path) -> TensorFile:

@@ -28,6 +28,8 @@ def main() -> None:
 
         seed = secrets.randbelow(1 << 31) if options.seed is None else options.seed
         names = [name for name in options.readers.split(",") if name] or sorted(readers())
+        if unknown := set(names) - readers().keys():
+            parser.error(f"there are no readers {', '.join(sorted(unknown))}; choose of {', '.join(sorted(readers()))}")
         print(f"seed {seed}, {options.minutes:g} minutes, {', '.join(names)}", flush=True)
         summary = campaign.fuzz(names, seed, options.minutes, tell)
     print("\n".join(summary.lines()))

@@ -78,7 +78,7 @@ class Summary:
             f"{self.inputs:,} inputs in {self.seconds:.0f} s: {failed:,} failures of {len(self.failures)} causes "
             f"({self.workers} worker processes)",
             f"limits: {CPU_SECONDS:g} s of CPU time, {MEMORY_BYTES >> 30} GiB of address space above the idle process",
-            f"slowest: {self.slowest[0]:.2f} s, {self.slowest[1][:300]}",
+            f"slowest: {self.slowest[0]:.2f} s of CPU time, {self.slowest[1][:300]}",
             f"most memory above idle: {self.hungriest[0]:.0f} MB, {self.hungriest[1][:300]}",
         ]
         return rows
@@ -93,9 +93,9 @@ def describe(failure: Failure) -> str:
     )
 
 
-def fuzz(names: Sequence[str], seed: int, minutes: float, tell: Tell = print) -> Summary:
-    """Draw and run cases for so many minutes."""
-    return _run(",".join(names), seed, 60 * minutes, None, tell)
+def fuzz(names: Sequence[str], seed: int, minutes: float = float("inf"), tell: Tell = print, count: int = 0) -> Summary:
+    """Draw and run cases for so many minutes, or so many cases."""
+    return _run(",".join(names), seed, 60 * minutes, None, tell, count)
 
 
 def replay(cases: Sequence[Case], tell: Tell = print) -> Summary:
@@ -103,13 +103,13 @@ def replay(cases: Sequence[Case], tell: Tell = print) -> Summary:
     return _run("-", 0, float("inf"), list(cases), tell)
 
 
-def _run(names: str, seed: int, seconds: float, cases: list[Case] | None, tell: Tell) -> Summary:
+def _run(names: str, seed: int, seconds: float, cases: list[Case] | None, tell: Tell, count: int = 0) -> Summary:
     summary, skip, workers = Summary(), 0, 0
     while summary.seconds < seconds and not summary.done:
         workers += 1
         if workers > 1 + len(summary.failures) + summary.inputs:
             raise RuntimeError("workers die again and again")
-        _Watched(names, seed, skip, cases, summary, tell).follow(seconds)
+        _Watched(names, seed, skip, count, cases, summary, tell).follow(seconds)
         skip = summary.inputs
     summary.workers = workers
     return summary
@@ -119,9 +119,9 @@ class _Watched:
     """One worker, followed from its first line to its last."""
 
     def __init__(
-        self, names: str, seed: int, skip: int, cases: list[Case] | None, summary: Summary, tell: Tell
+        self, names: str, seed: int, skip: int, count: int, cases: list[Case] | None, summary: Summary, tell: Tell
     ) -> None:
-        self.names, self.seed, self.skip, self.cases = names, seed, skip, cases
+        self.names, self.seed, self.skip, self.count, self.cases = names, seed, skip, count, cases
         self.summary, self.tell = summary, tell
         self.running: Case | None = None
         self.began = 0.0
@@ -130,7 +130,16 @@ class _Watched:
         """Until it ends, is killed for giving no answer, or the campaign has lasted so many seconds."""
         lines, out = os.pipe()
         skip, given = (self.skip, []) if self.cases is None else (0, self.cases[self.skip :])
-        command = [sys.executable, "-m", "fuzz.worker", str(out), str(self.seed), str(skip), self.names]
+        command = [
+            sys.executable,
+            "-m",
+            "fuzz.worker",
+            str(out),
+            str(self.seed),
+            str(skip),
+            str(self.count),
+            self.names,
+        ]
         paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),

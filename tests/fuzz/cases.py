@@ -35,4 +35,4 @@ class Case:
     @property
     def command(self) -> str:
         """What repeats it."""
-        return f"PYTHONPATH=tests python -m fuzz --replay {shlex.quote(self.to_json())}"
+        return f"PYTHONPATH=src:tests python -m fuzz --replay {shlex.quote(self.to_json())}"

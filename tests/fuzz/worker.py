@@ -7,7 +7,6 @@ seen by the campaign that started it, which knows the case from the line before.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import random
 import re
@@ -17,9 +16,9 @@ import sys
 import tempfile
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
@@ -28,16 +27,21 @@ from fuzz.cases import Case
 from fuzz.edits import apply, draw
 
 RESULT, REFUSED = "result", "refused"
-FAILURES = ("exception", "memory", "slow", "noise", "debris", "wrong", "hang", "crash")
+FAILURES = ("exception", "memory", "slow", "words", "noise", "debris", "wrong", "hang", "crash")
 VARYING = re.compile(r"/\S+|0x[0-9a-f]+|\d+|WARNING: In|line , ")
 """What differs between messages that say the same."""
+FOREIGN = re.compile(r"\w+Error\b|Traceback|NoneType|object (has no|is not)|not subscriptable|<_?io\.| 0x[0-9a-f]{6}")
+"""What Python says and a user need not read."""
 Say = Callable[[dict[str, object]], None]
 NO_MEMORY = ("bad_alloc", "allocate memory", "Unable to allocate", "can't allocate")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """kind: result, refused, or one of FAILURES. where: the line that raised. cause: groups what fails alike."""
+    """kind: result, refused, or one of FAILURES. where: the line that raised. cause: groups what fails alike.
+
+    seconds: of CPU time, of all threads.
+    """
 
     kind: str
     message: str = ""
@@ -49,18 +53,6 @@ class Outcome:
     def cause(self) -> tuple[str, str, str]:
         said = self.message.partition(":")[0] if self.where else VARYING.sub("", self.message)[:24]
         return self.kind, said, self.where
-
-
-class Noise(logging.Handler):
-    """Log lines of other libraries, which would come out raw on the screen."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if not record.name.startswith("clmsda"):
-            self.lines.append(f"{record.name}: {record.getMessage()}")
 
 
 class Worker:
@@ -76,11 +68,6 @@ class Worker:
         self.samples = all_samples()
         tempfile.tempdir = str(self.temporary)
         self.readers = readers()
-        self.noise = Noise()
-        logging.getLogger().addHandler(self.noise)
-        warnings.simplefilter("always")
-        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning):
-            warnings.simplefilter("ignore", category)
 
     def warm_up(self) -> None:
         """Every sample gives a result, undamaged; then memory is limited to what that took and `limits.MEMORY_BYTES`."""
@@ -107,23 +94,24 @@ class Worker:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _read(self, case: Case, folder: Path) -> Outcome:
+        from clmsda.cli import own_words
         from clmsda.errors import InputError
 
-        self.noise.lines.clear()
         self.errors.seek(0)
         self.errors.truncate()
         limits.forget_peak()
-        before, start = limits.resident_mb(), time.perf_counter()
+        before, start = limits.resident_mb(), time.process_time()
         kind, message, where = RESULT, "", ""
         limits.start_clock()
         try:
-            self.readers[case.reader].call(folder)
+            with own_words():  # as the command line does, so that what is said is what a user sees
+                self.readers[case.reader].call(folder)
         except InputError as error:
             kind, message = REFUSED, f"{type(error).__name__}: {error}"
             if any(_no_memory(one) for one in _chain(error)):
                 kind, where = "memory", _where(error)
-            elif "\n" in str(error):
-                kind, where, message = "noise", _where(error), f"a refusal of several lines: {error}"
+            elif FOREIGN.search(str(error)) or not str(error).isprintable():
+                kind, where, message = "words", _where(error), f"a refusal in Python's words: {error}"
         except limits.TooSlow as error:
             kind, message, where = "slow", str(error), _where(error)
         except AssertionError as error:
@@ -133,7 +121,7 @@ class Worker:
             message, where = f"{type(error).__name__}: {error}", _where(error)
         finally:
             limits.stop_clock()
-        seconds, peak = time.perf_counter() - start, max(0.0, limits.peak_mb() - before)
+        seconds, peak = time.process_time() - start, max(0.0, limits.peak_mb() - before)
         if kind in (RESULT, REFUSED):
             kind, message = self._aftermath(kind, message)
         return Outcome(kind, message[:400], where, round(seconds, 4), round(peak, 1))
@@ -142,9 +130,9 @@ class Worker:
         """What reached the screen, and files that were left behind."""
         sys.stderr.flush()
         self.errors.seek(0)
-        said = self.errors.read(2000).strip() or "; ".join(self.noise.lines)
+        said = [line for line in self.errors.read(4000).split("\n") if line and not line.startswith("warning: ")]
         if said:
-            return "noise", said
+            return "noise", "; ".join(said)
         left = sorted(os.listdir(self.temporary))
         if left:
             for name in left:
@@ -200,8 +188,13 @@ def _where(error: BaseException) -> str:
     return f"{frame.filename.rpartition('/clmsda/')[2]}:{frame.lineno} {frame.name} <- {raised}"
 
 
-def work(folder: Path, say: Say, cases: Iterator[Case] | None, names: list[str], seed: int, skip: int) -> None:
-    """Run cases until SIGTERM, or their end. skip: so many cases of a seed have been run by a worker before this one."""
+def work(
+    folder: Path, say: Say, cases: Iterator[Case] | None, names: list[str], seed: int, skip: int, count: int
+) -> None:
+    """Run cases until SIGTERM, or their end.
+
+    skip: so many cases of a seed have been run by a worker before this one. count: so many are drawn, with 0 no end.
+    """
     with open(folder / "stderr", "w+", encoding="utf8", errors="replace") as errors:
         screen = os.dup(2)
         os.dup2(errors.fileno(), 2)
@@ -213,6 +206,7 @@ def work(folder: Path, say: Say, cases: Iterator[Case] | None, names: list[str],
             raise
         say({"ready": True, "memory_mb": limits.resident_mb()})
         drawn = cases if cases is not None else draw_cases(worker.samples, worker.readers, names, seed)
+        drawn = islice(drawn, count) if count else drawn
         failed: set[tuple[str, ...]] = set()
         for number, case in enumerate(drawn):
             if number < skip:
@@ -227,11 +221,12 @@ def work(folder: Path, say: Say, cases: Iterator[Case] | None, names: list[str],
 
 
 def main() -> None:
-    """Arguments: the descriptor to write lines to, the seed, how many cases to skip, readers with commas between or -.
+    """Arguments: the descriptor to write lines to, the seed, how many cases to skip and to draw, readers with commas
+    between or -.
 
     With `-` for the readers, cases are read from standard input, one a line.
     """
-    out, seed, skip, names = sys.argv[1:]
+    out, seed, skip, count, names = sys.argv[1:]
     pipe = os.fdopen(int(out), "w", buffering=1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
@@ -241,7 +236,7 @@ def main() -> None:
     given = iter([Case.from_json(line) for line in sys.stdin if line.strip()]) if names == "-" else None
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     with tempfile.TemporaryDirectory(prefix="clmsda-fuzz-") as folder:
-        work(Path(folder), say, given, names.split(","), int(seed), int(skip))
+        work(Path(folder), say, given, names.split(","), int(seed), int(skip), int(count))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Commands import what they need when they run, so that `clmsda --help` answers at
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ from typing import Annotated
 import typer
 
 from clmsda.cli.background import background
+from clmsda.cli.batch import batch
 from clmsda.cli.cohort import app as cohort
 from clmsda.cli.convert import convert
 from clmsda.cli.demo import demo
@@ -31,13 +33,14 @@ from clmsda.cli.segment import segment
 from clmsda.cli.serve import serve
 from clmsda.cli.study import app as study
 from clmsda.cli.train import train
-from clmsda.errors import InputError, heard
+from clmsda.errors import InputError, heard, one_line
 from clmsda.version import software
 
 REFUSED, STOPPED, UNREAD, TERMINATED = 2, 130, 141, 143
 """Exit status for input that cannot be used (wrong options too), for Ctrl-C, for output that nobody reads, for kill."""
 
 _NO_MEMORY = re.compile("out of memory|can't allocate memory")  # as torch says it, of a GPU or of the machine
+_NO_SHARED_MEMORY = re.compile("unable to (resize|write to|allocate shared memory)|insufficient shared memory")
 
 app = typer.Typer(
     name="clmsda",
@@ -47,7 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (segment, serve, measure, convert, response, phantom, background, train, demo):
+for command in (segment, serve, batch, measure, convert, response, phantom, background, train, demo):
     app.command()(command)
 app.add_typer(cohort, name="cohort")
 app.add_typer(study, name="study")
@@ -78,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that unfinished files are taken away
     try:
-        with _own_words():
+        with own_words():
             status = app(arguments, standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
@@ -97,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @contextmanager
-def _own_words() -> Iterator[None]:
+def own_words() -> Iterator[None]:
     """Warnings on stderr: clmsda's own, a line each; a library's only where CLMSDA_DEBUG or `python -W` asks."""
     if os.environ.get("CLMSDA_DEBUG") or sys.warnoptions:
         yield
@@ -115,13 +118,16 @@ def _own_words() -> Iterator[None]:
 def _explain(error: Exception) -> str | None:
     """The line to print instead of a traceback; None for an error of clmsda's own, which keeps its traceback."""
     if isinstance(error, InputError):
-        return " ".join(str(error).split())
+        return str(error)
     if hasattr(error, "format_message"):  # typer's usage errors (their class moved between typer's releases)
         command = getattr(getattr(error, "ctx", None), "command_path", "clmsda")
-        message = " ".join(error.format_message().split())
+        message = one_line(error.format_message())
         return f"{message} (see {command} --help)" if message else ""
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
         return "not enough memory: close other programs, or segment a smaller part of the CT"
+    if isinstance(error, RuntimeError) and _NO_SHARED_MEMORY.search(str(error)):
+        return "not enough shared memory for the processes that prepare samples: make room in it, or set data.workers=0"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        remedy = "; make room, or choose another folder" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return (f"{error.filename}: {error.strerror}" if error.filename else error.strerror) + remedy
     return None

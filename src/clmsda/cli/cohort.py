@@ -65,8 +65,10 @@ def import_(
     Stopped anywhere, the same command keeps what is done and goes on.
     """
     from clmsda.cohorts.importing import NothingImported, import_cases
+    from clmsda.files import make_folder
 
     listing = _list(kind, source, clinical, histology or [], label)
+    make_folder(out)  # a refusal before the bar is all that is said
     try:
         with _progress("Importing") as progress:
             cohort, exclusions = import_cases(out, listing, workers=workers or os.cpu_count() or 1, progress=progress)

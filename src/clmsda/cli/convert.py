@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +18,7 @@ from clmsda.cli.options import (
     dicom_outputs,
     status,
 )
-from clmsda.files import replacing
+from clmsda.files import replacing_all
 
 if TYPE_CHECKING:
     from clmsda.dicom_objects import Algorithm, Finding, Source
@@ -75,17 +74,14 @@ def convert(
 
         check_suffix(nifti, WRITE_SUFFIXES)
     check_places(objects | voxels, {"the mask": mask, "the CT": reference})
-    with ExitStack() as whole:
-        paths, voxel_paths = (
-            {kind: whole.enter_context(replacing(path)) for kind, path in group.items()} for group in (objects, voxels)
-        )
+    with replacing_all(objects | voxels) as paths:
         with status(f"Reading {mask}"):
             source, ct, labels = _read(mask, reference, series, roi, bool(objects))
         if source is not None:
             findings = _findings(source, ct, labels, mask, roi, algorithm)
-            _write_objects(source, findings, paths, labelmap)
-        for path in voxel_paths.values():
-            _write_voxels(_with_lesion_numbers(labels, mask, roi), path)
+            _write_objects(source, findings, {kind: paths[kind] for kind in objects}, labelmap)
+        if voxels:
+            _write_voxels(_with_lesion_numbers(labels, mask, roi), paths["nifti"])
     for path in (*objects.values(), *voxels.values()):
         typer.echo(str(path))
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from clmsda.cli.options import Device, ModelName, new_table, show, status
+from clmsda.files import make_folder
 
 
 def demo(
@@ -22,7 +23,7 @@ def demo(
     from clmsda.cli.tables import COLUMNS, measurement_row
     from clmsda.segmentation.delivery import refuse_nothing
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     loaded = models.load(model, device)
     with status(f"Rendering phantom {seed}"):
         ct, truth = phantoms.scan(phantoms.sample(seed), matrix=256)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,6 +28,7 @@ from clmsda.cli.options import (
     write_json,
 )
 from clmsda.cli.tables import show_lesions
+from clmsda.files import make_folder, temporary_folder
 
 if TYPE_CHECKING:
     from clmsda.serving.instances import Receipt
@@ -104,13 +104,13 @@ def segment(
     server = _server(url, header, ca, timeout, retries)
     with status("Loading the model"):
         loaded = models.load(model, device)
-    with TemporaryDirectory(prefix="clmsda-") as folder, status(f"Series of {server.url}") as progress:
+    with temporary_folder() as folder, status(f"Series of {server.url}") as progress:
         done = segment_series(
             server,
             series,
             prompts,
             loaded,
-            out or Path(folder),
+            out or folder,
             study_uid=study,
             device=device,
             progress=progress,
@@ -220,7 +220,6 @@ def receive(
     """
     from threading import Event
 
-    from clmsda.files import make_folder
     from clmsda.serving.dimse import receiving
 
     kept: list[Path] = []

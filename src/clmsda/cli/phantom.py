@@ -19,7 +19,9 @@ def phantom(
     from rich.progress import Progress
 
     from clmsda.cohorts import Case, write_phantoms
+    from clmsda.files import make_folder
 
+    make_folder(out)  # a refusal before the bar is all that is said
     with Progress(console=Console(stderr=True), speed_estimate_period=600) as bar:
         task, done = bar.add_task("Phantoms", total=cases), 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clmsda.cli.options import STDOUT, check_suffix, new_table, show, write_json
-from clmsda.files import OutputError, replacing
+from clmsda.files import OutputError, replacing_all
 from clmsda.version import software
 
 if TYPE_CHECKING:
@@ -90,8 +89,7 @@ def response(
         not_new=says.parse_places(not_new or (), "--not-new", count),
     )
     outputs = _named(json, plot, [baseline, *follow_ups])
-    with ExitStack() as whole:  # entered first, so that a folder that cannot be written is refused before the work
-        paths = {kind: whole.enter_context(replacing(path)) for kind, path in outputs.items()}
+    with replacing_all(outputs) as paths:  # entered first: a bad folder is refused before the work
         points = read_time_points([baseline, *follow_ups], says.parse_dates(date or (), count + 1))
         report = respond(points, statements, by=match.value if match else None)
         _write(report, **paths)

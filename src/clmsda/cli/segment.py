@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +33,7 @@ from clmsda.cli.options import (
 )
 from clmsda.cli.tables import show_lesions
 from clmsda.errors import heard
-from clmsda.files import replacing
+from clmsda.files import replacing_all
 
 if TYPE_CHECKING:
     from clmsda.dicom_objects import Source
@@ -92,22 +91,19 @@ def segment(
     objects = dicom_outputs(dicom_seg, rtstruct, sr, labelmap)
     files = _named(output, json, preview)
     check_places(files | objects, {"the CT": ct} | ({"the mask to start from": refine} if refine else {}))
-    with ExitStack() as whole:  # entered first, so that a folder that cannot be written is refused before the work
-        paths, object_paths = (
-            {kind: whole.enter_context(replacing(path)) for kind, path in group.items()} for group in (files, objects)
-        )
+    with replacing_all(objects | files) as paths:  # entered first: a bad folder is refused before the work
         with heard() as warnings:
             source = _source(ct, series) if objects else None
             volume, found = _run(ct, prompts, series, model, device, refine)
         delivery.refuse_nothing(found)
         report = delivery.report(found, ct, volume, warnings=warnings, anonymize=anonymize)
-        write_outputs(volume, found, **paths, report=report)
+        write_outputs(volume, found, **{kind: paths[kind] for kind in files}, report=report)
         if source is not None:
             from clmsda.dicom_objects import write_objects
 
             with status("Writing DICOM objects"):
                 lesions = delivery.findings(found, volume, source.series_uid)
-                write_objects(source, lesions, **object_paths, labelmap=labelmap)
+                write_objects(source, lesions, **{kind: paths[kind] for kind in objects}, labelmap=labelmap)
     if objects and anonymize:
         typer.echo("the DICOM objects carry the patient's identifiers, as they must to be filed", err=True)
     if json == STDOUT:
@@ -117,11 +113,11 @@ def segment(
 
 
 def _named(output: Path, json: Path | None, preview: Path | None) -> dict[str, Path]:
-    """The files to write, by kind, with names that say what they are."""
+    """The files to write, by kind, with names that say what they are; the mask, which is always there, last."""
     from clmsda.images.voxel_files import WRITE_SUFFIXES
 
-    suffixes = {"mask": WRITE_SUFFIXES, "json": (".json",), "preview": PICTURES}
-    given = {"mask": output, "json": None if json == STDOUT else json, "preview": preview}
+    suffixes = {"json": (".json",), "preview": PICTURES, "mask": WRITE_SUFFIXES}
+    given = {"json": None if json == STDOUT else json, "preview": preview, "mask": output}
     outputs = {kind: path for kind, path in given.items() if path is not None}
     for kind, path in outputs.items():
         check_suffix(path, suffixes[kind])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clmsda.cohorts.cohort import TABLE, Case, Cohort, CohortError, is_name, write_table
-from clmsda.files import OutputError
+from clmsda.files import make_folder, replacing
 from clmsda.geometry import Grid, Volume
 from clmsda.measurements import measure
 
@@ -117,7 +116,7 @@ def _save_both(slabs: Path, name: str, slices: Iterable[NDArray], mask: NDArray,
 
     tumor: first and last slice of the mask that is not empty.
     """
-    slabs.mkdir(parents=True, exist_ok=True)
+    make_folder(slabs)
     crc = 0
     with _array_file(slabs / f"{name}.npy", "<i2", mask.shape) as file:
         for plane in slices:
@@ -140,19 +139,10 @@ def _save_both(slabs: Path, name: str, slices: Iterable[NDArray], mask: NDArray,
 def _array_file(path: Path, dtype: str, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
     """A .npy file to write an array's values into, under a temporary name that is changed when it is whole.
 
-    Unlike `clmsda.files.replacing`, without waiting for the disk: a slab that a power cut leaves short
-    is refused by its length, and the same import makes it again.
+    Without waiting for the disk: a slab that a power cut leaves short is refused by its length, and the same import
+    makes it again.
     """
-    temporary = path.parent / f".{secrets.token_hex(4)}-{path.name}"
-    try:
-        with temporary.open("wb") as file:
-            header = {"descr": dtype, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            yield file
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; make room, or choose another folder"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path, sync=False) as temporary, temporary.open("wb") as file:
+        header = {"descr": dtype, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        yield file

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
 from clmsda.errors import InputError
-from clmsda.files import replacing
+from clmsda.files import map_array, replacing
 from clmsda.geometry import Grid, Volume
 
 TABLE = "cohort.csv"
@@ -172,9 +172,9 @@ def _parse(row: dict[str, str], where: str) -> Case:
 
 def _map(path: Path, dtype: str) -> NDArray:
     try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, OverflowError, SyntaxError, TypeError, RecursionError) as error:
-        raise CohortError(f"{path} is missing or damaged ({error}): import the case again") from error
+        array = map_array(path)
+    except (OSError, ValueError) as error:
+        raise CohortError(f"{path} is missing or damaged: import the case again") from error
     if array.dtype != np.dtype(dtype) or array.ndim != 3:
         raise CohortError(f"{path} should hold 3-D {dtype}, found {array.ndim}-D {array.dtype}: import the case again")
     return array

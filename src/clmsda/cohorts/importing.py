@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import threading
 import warnings
@@ -24,11 +23,9 @@ from clmsda.cohorts.candidates import EXCLUSIONS, Candidate, Exclusion, Listing,
 from clmsda.cohorts.cohort import TABLE, Case, Cohort, CohortError, is_name, write_table
 from clmsda.cohorts.reading import read_tumor
 from clmsda.errors import InputError, heard
-from clmsda.files import OutputError, make_folder
+from clmsda.files import OutputError, make_folder, remove_unfinished
 
 log = logging.getLogger(__name__)
-
-UNFINISHED = re.compile(r"\.[0-9a-f]{8}-.*\.npy")
 
 
 class NothingImported(CohortError):
@@ -70,7 +67,7 @@ def import_cases(
     """
     folder = make_folder(folder)
     make_folder(folder / "slabs")
-    _remove_unfinished(folder / "slabs")
+    remove_unfinished(folder / "slabs")
     candidates, twice = _named_once(listing.candidates)
     cases = {case.case: case for case in Cohort.open(folder).cases} if (folder / TABLE).is_file() else {}
     _check_same_source(folder, candidates, cases)
@@ -217,10 +214,3 @@ def _recorded(folder: Path, path: Path) -> str:
     absolute = path.resolve()
     inside = absolute.is_relative_to(folder.resolve())
     return str(absolute.relative_to(folder.resolve()) if inside else absolute)
-
-
-def _remove_unfinished(slabs: Path) -> None:
-    """Take away what an import that was killed left half-written."""
-    for path in slabs.iterdir():
-        if UNFINISHED.fullmatch(path.name):
-            path.unlink(missing_ok=True)

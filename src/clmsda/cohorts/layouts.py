@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
 from clmsda.cohorts.candidates import Candidate, Exclusion, Listing
 from clmsda.cohorts.cohort import CohortError
@@ -42,7 +42,7 @@ class _NnUNet:
 
     labels: dict[str, int | list[int]]
     file_ending: str
-    channel_names: dict[str, str]
+    channel_names: dict[NonNegativeInt, str]
 
 
 def msd(source: Path | str, label: str = "") -> Listing:
@@ -87,7 +87,7 @@ def nnunet(source: Path | str, label: str = "") -> Listing:
         )
     labels = {name: values if isinstance(values, list) else [values] for name, values in content.labels.items()}
     tumor = _tumor_labels(labels, label, source)
-    channels = [int(number) for number, name in content.channel_names.items() if name.casefold() == "ct"]
+    channels = [number for number, name in content.channel_names.items() if name.casefold() == "ct"]
     channel = f"_{channels[0] if channels else 0:04d}{ending}"
     images = {p.name.removesuffix(channel): p for p in _files(source / "imagesTr") if p.name.endswith(channel)}
     masks = {p.name.removesuffix(ending): p for p in _files(source / "labelsTr") if p.name.endswith(ending)}

@@ -12,10 +12,9 @@ from scipy import ndimage
 from clmsda.cohorts.adding import Slices
 from clmsda.cohorts.candidates import Candidate
 from clmsda.cohorts.cohort import CohortError
-from clmsda.errors import InputError
 from clmsda.geometry import AIR_HU, Grid, Volume
 from clmsda.images import check_ct, read_ct, read_mask
-from clmsda.images.errors import UnreadableFile
+from clmsda.images.damage import damage_named
 from clmsda.images.voxel_files import is_voxel_file, read_voxels
 from clmsda.measurements import EmptyMask, bounding_box
 
@@ -35,16 +34,8 @@ class Tumor:
 
 def read_tumor(candidate: Candidate) -> Tumor:
     """Raises InputError for whatever cannot be read or holds no tumor, in the words of the reader that refused it."""
-    try:
+    with damage_named(f"{candidate.image} or {candidate.mask}", "their content is not as their formats have it"):
         return _read(candidate)
-    except (InputError, MemoryError):
-        raise
-    except OSError as error:
-        raise UnreadableFile(f"{error.filename or candidate.image}: {error.strerror or error}") from error
-    except Exception as error:  # a file that is damaged in a new way must not end an import of hundreds
-        raise UnreadableFile(
-            f"{candidate.image} or {candidate.mask} cannot be read ({type(error).__name__}: {error}); fetch them again"
-        ) from error
 
 
 def _read(candidate: Candidate) -> Tumor:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clmsda.cohorts.adding import add_case
 from clmsda.cohorts.cohort import TABLE, Case, Cohort, CohortError
+from clmsda.files import make_folder
 
 
 def write_phantoms(
@@ -29,8 +30,8 @@ def write_phantoms(
     from clmsda.images import write_image, write_mask
 
     folder = Path(folder)
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    (folder / "masks").mkdir(exist_ok=True)
+    make_folder(folder / "images")
+    make_folder(folder / "masks")
     done = _whole(Cohort.open(folder), matrix) if (folder / TABLE).is_file() else {}
     for number in range(seed, seed + cases):
         name = f"phantom-{number:05d}"

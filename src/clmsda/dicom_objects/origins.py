@@ -51,12 +51,14 @@ def carry_over(
     roi: the region that was read, as in `read_mask`. series_uid: of the image, from which a tracking UID is derived
     where the mask has none. Findings of a voxel file stay as they are, but for the label that was chosen.
     """
+    from clmsda.images.damage import damage_named
     from clmsda.images.masks import described
 
     if is_voxel_file(mask) and mask.is_file():
         return tuple(_relabeled(one, int(roi), series_uid) for one in findings) if roi is not None else tuple(findings)
     regions = described(mask, roi)
-    return tuple(_carried(one, regions.get(one.label), series_uid) for one in findings)
+    with damage_named(mask.name):
+        return tuple(_carried(one, regions.get(one.label), series_uid) for one in findings)
 
 
 def _carried(one: Finding, region: Region | None, series_uid: str) -> Finding:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clmsda.dicom_objects.errors import IncompleteSource, NoSource
-from clmsda.geometry import Grid, Volume
+from clmsda.geometry import FARTHEST_MM, Grid, Volume
 from clmsda.images.orientation import onto
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def read_source(path: str | os.PathLike[str], *, series: str | None = None) -> S
     from pydicom.config import disable_value_validation
 
     from clmsda.images.archives import opened
-    from clmsda.images.damage import damage_refused
+    from clmsda.images.damage import damage_named
     from clmsda.images.dicom_files import choose, is_dicom, load_all
     from clmsda.images.dicom_planes import planes_of, stack
 
@@ -111,11 +111,8 @@ def read_source(path: str | os.PathLike[str], *, series: str | None = None) -> S
             f"{path} is not DICOM, so it names no patient and no study that a SEG, RTSTRUCT or SR could be filed into: "
             "give the DICOM series, or turn a mask of it into these with clmsda convert MASK --reference SERIES"
         )
-    with (
-        opened(path) as root,
-        damage_refused(str(path)),
-        disable_value_validation(),
-    ):  # it would quote a patient's odd values in logs
+    # Validation would quote a patient's odd values in logs.
+    with opened(path) as root, disable_value_validation(), damage_named(str(path)):
         files = choose(load_all(root, path), series, root, path)
         planes, grid = stack([plane for file in files for plane in planes_of(file)], str(path))
         _check(planes)
@@ -232,7 +229,9 @@ def _measures(plane: Plane, grid: Grid) -> Dataset:
     step_mm = float(grid.spacing_mm[0])
     try:
         thickness_mm = float(plane.file.header.get("SliceThickness") or step_mm)
-    except ValueError:  # as text that is no number
+    except (ValueError, TypeError):  # as text that is no number, or several
+        thickness_mm = step_mm
+    if not 0 < thickness_mm < FARTHEST_MM:
         thickness_mm = step_mm
     return _decimals(PixelSpacing=plane.spacing_mm, SliceThickness=[thickness_mm], SpacingBetweenSlices=[step_mm])
 

@@ -8,8 +8,9 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from clmsda.files import temporary_folder
+from clmsda.images.damage import damage_named
 from clmsda.images.errors import MissingPath, TooLarge, UnreadableFile
 
 MOST_FILES = 200_000
@@ -31,20 +32,15 @@ def opened(path: Path) -> Iterator[Path]:
     if path.is_dir() or not zipfile.is_zipfile(path):
         yield path
         return
-    with TemporaryDirectory(prefix="clmsda-") as folder:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                _check_size(path, archive, folder)
-                _check_names(path, archive)
-                archive.extractall(folder)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
-            if isinstance(error, TooLarge | UnreadableFile):
-                raise
-            raise UnreadableFile(f"{path} cannot be unpacked; is it truncated or encrypted? ({error})") from error
-        yield Path(folder)
+    with temporary_folder() as folder:
+        with damage_named(str(path), "it cannot be unpacked (or is it encrypted?)"), zipfile.ZipFile(path) as archive:
+            _check_size(path, archive, folder)
+            _check_names(path, archive)
+            archive.extractall(folder)
+        yield folder
 
 
-def _check_size(path: Path, archive: zipfile.ZipFile, folder: str) -> None:
+def _check_size(path: Path, archive: zipfile.ZipFile, folder: Path) -> None:
     """What members claim is a limit to what they become: zipfile reads no more of them."""
     members = archive.infolist()
     size, packed = sum(member.file_size for member in members), path.stat().st_size
@@ -58,7 +54,7 @@ def _check_size(path: Path, archive: zipfile.ZipFile, folder: str) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise TooLarge(
-            f"{path} would unpack to {size / 1e9:.3g} GB, but {Path(folder).parent} has {free / 1e9:.3g} GB left: "
+            f"{path} would unpack to {size / 1e9:.3g} GB, but {folder.parent} has {free / 1e9:.3g} GB left: "
             "unpack it yourself and give the folder, or set TMPDIR"
         )
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clmsda.geometry import AIR_HU, Volume
-from clmsda.images.damage import damage_refused
 from clmsda.images.errors import MissingPath, SeriesNotFound, UnknownFormat
 from clmsda.images.orientation import axial_first
-from clmsda.images.plausibility import check_ct
+from clmsda.images.plausibility import check_ct, check_spacing
 from clmsda.images.voxel_files import READ_SUFFIXES, is_voxel_file, read_voxels
 
 if TYPE_CHECKING:
@@ -37,12 +36,20 @@ def read_ct(path: str | os.PathLike[str], *, series: str | None = None) -> Volum
     if path.is_file() and is_voxel_file(path):
         if series is not None:
             raise SeriesNotFound(f"{path} is one image without series: leave out --series {series}")
-        volume = read_voxels(path)
-        check_ct(volume)
-        return Volume(_int16(volume.voxels), volume.grid, volume.source)
+        return as_ct(read_voxels(path))
     volume = axial_first(_read_dicom(path, series))
     check_ct(volume)
     return volume
+
+
+def as_ct(volume: Volume) -> Volume:
+    """A chest CT that is in memory, as `read_ct` gives it: int16 HU of at least -1024. `source` names it in errors.
+
+    Raises NotHounsfield, ImpossibleSpacing.
+    """
+    check_spacing(volume.grid, volume.source)
+    check_ct(volume)
+    return Volume(_int16(volume.voxels), volume.grid, volume.source)
 
 
 def _int16(voxels: np.ndarray) -> np.ndarray:
@@ -55,12 +62,13 @@ def _int16(voxels: np.ndarray) -> np.ndarray:
 
 def _read_dicom(path: Path, series: str | None) -> Volume:
     from clmsda.images.archives import opened
+    from clmsda.images.damage import damage_named
     from clmsda.images.dicom_files import choose, load_all
     from clmsda.images.dicom_pixels import read_planes
     from clmsda.images.dicom_planes import planes_of, stack
 
     _check_is_dicom(path)
-    with opened(path) as root, damage_refused(str(path)):
+    with opened(path) as root, damage_named(str(path)):
         files = choose(load_all(root, path), series, root, path)
         planes, grid = stack([plane for file in files for plane in planes_of(file)], str(path))
         return read_planes(planes, grid)
@@ -72,13 +80,14 @@ def list_series(path: str | os.PathLike[str]) -> list[Series]:
     Raises MissingPath, UnknownFormat, NoDicom, UnreadableFile.
     """
     from clmsda.images.archives import opened
+    from clmsda.images.damage import damage_named
     from clmsda.images.dicom_files import load_all, series_of
 
     path = Path(path)
     if path.is_file() and is_voxel_file(path):
         raise UnknownFormat(f"{path} is one image, without series: give a DICOM folder or a .zip of one")
     _check_is_dicom(path)
-    with opened(path) as root, damage_refused(str(path)):
+    with opened(path) as root, damage_named(str(path)):
         return series_of(load_all(root, path), root)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pydicom
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -21,6 +22,8 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
+from clmsda.files import is_unfinished
+from clmsda.images.dicom_bytes import dicom_bytes
 from clmsda.images.errors import (
     Localizer,
     NoDicom,
@@ -32,9 +35,15 @@ from clmsda.images.errors import (
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"  # DICOMDIR
+UNDEFINED = 0xFFFFFFFF  # length of what ends with a delimiter (PS3.5, 7.1)
 DEFER_BYTES = 1 << 16
 """Elements longer than this (the pixels) stay in the file until they are asked for."""
 
+ASKED = (
+    "ImageType", "Modality", "SeriesDescription", "PatientID", "FrameOfReferenceUID", "SOPInstanceUID", "Rows",
+    "Columns", "NumberOfFrames", "SamplesPerPixel", "KVP", "ConvolutionKernel", "AcquisitionNumber",
+)  # fmt: skip
+"""What is asked of every slice: looked at while its file is known, since damage shows where a value is looked at."""
 COMPANION = re.compile(
     r"\.(bat|bmp|class|cmd|com|css|csv|dat|db|dll|docx?|exe|gif|gz|html?|ico|inf|ini|jar|jpe?g|js|json|lnk|log|md|mha|mhd|"
     r"msi|nii|npy|nrrd|ocx|pdf|png|rar|sys|tcia|tiff?|toml|tsv|txt|xlsx?|xml|ya?ml|zip|7z)$"
@@ -104,32 +113,48 @@ def is_dicom(path: Path) -> bool:
 
 
 def load(path: Path, name: str = "") -> DicomFile:
-    """One file's attributes; long values are read later. Raises UnreadableFile."""
+    """One file's attributes; long values are read later. Raises UnreadableFile, TooLarge."""
     name = name or path.name
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), dicom_bytes(path, name) as bytes_of_file:
         warnings.simplefilter("ignore")  # pydicom names every value that is longer than the standard allows
-        try:
-            header = pydicom.dcmread(path, defer_size=DEFER_BYTES, force=True)
-        except Exception as error:  # damaged bytes raise almost anything
-            raise UnreadableFile(f"{name} is truncated or damaged: {error}; fetch it again") from error
-    if "TransferSyntaxUID" not in header.file_meta:  # old files have no meta header; pydicom has found out by reading
-        implicit = header.original_encoding[0]
-        header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-    file = DicomFile(path, name, header)
-    if not file.sop_class or not (file.series_uid or "PixelData" in header or file.sop_class == DIRECTORY_CLASS):
-        raise UnreadableFile(f"{name} is truncated: it ends before it names its kind and series; fetch it again")
-    return file
+        header = pydicom.dcmread(bytes_of_file, defer_size=DEFER_BYTES, force=True)
+        _check_deferred(header, path, name)
+        if not header.file_meta.get("TransferSyntaxUID"):  # old files have none; pydicom has found out by reading
+            implicit = header.original_encoding[0]
+            header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        for keyword in ASKED:
+            header.get(keyword)
+        file = DicomFile(path, name, header)
+        if not file.sop_class or not (file.series_uid or "PixelData" in header or file.sop_class == DIRECTORY_CLASS):
+            raise UnreadableFile(f"{name} is truncated: it ends before it names its kind and series; fetch it again")
+        return file
+
+
+def _check_deferred(header: Dataset, path: Path, name: str) -> None:
+    """Raise UnreadableFile for a long value that ends behind the file: pydicom would not see that until it is read."""
+    size = path.stat().st_size
+    if getattr(header, "buffer", None) is not None:  # it was deflated, and is whole in memory
+        return
+    for tag in header.keys():  # noqa: SIM118 (iterating over a dataset reads its values)
+        element = header.get_item(tag, keep_deferred=True)
+        if not isinstance(element, RawDataElement) or element.value is not None or element.length == UNDEFINED:
+            continue
+        if element.value_tell + element.length > size:
+            raise UnreadableFile(f"{name} is truncated: it ends within {element.tag}; fetch it again")
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Every file under a folder, in order of name; in linked folders, too, but in each once, and in none around it."""
+    """Every file under a folder, in order of name, but those that `clmsda` writes or was killed writing.
+
+    In linked folders, too, but in each once, and in none around it.
+    """
     start = Path(os.path.realpath(root))
     seen = {str(start), *map(str, start.parents)}
     for folder, folders, names in os.walk(root, followlinks=True):
         inside = {os.path.realpath(Path(folder, name)): name for name in sorted(folders, reverse=True)}
-        folders[:] = sorted(name for real, name in inside.items() if real not in seen)
+        folders[:] = sorted(name for real, name in inside.items() if real not in seen and not is_unfinished(Path(name)))
         seen.update(inside)
-        yield from (Path(folder, name) for name in sorted(names))
+        yield from (Path(folder, name) for name in sorted(names) if not is_unfinished(Path(name)))
 
 
 def load_all(root: Path, source: Path) -> list[DicomFile]:

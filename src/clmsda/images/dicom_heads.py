@@ -63,6 +63,18 @@ def skim(path: str | os.PathLike[str], *, last: int = PIXELS) -> Head | None:
     return None
 
 
+def end_of_meta(head: bytes) -> int:
+    """Where the file meta information ends (PS3.10, 7.1), by its elements as pydicom reads them, not by its length.
+
+    Raises struct.error where that is beyond `head`.
+    """
+    at = 132 if head[128:132] == b"DICM" else 0
+    while head[at : at + 2] == b"\x02\x00":
+        _, start, length = _element(head, at, True)
+        at = start + length
+    return at
+
+
 def _skim(head: bytes, last: int) -> Head | None:
     tag, start, length = _element(head, 132, True)
     if tag != 0x00020000 or length != 4:

@@ -6,8 +6,6 @@ import logging
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +14,9 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
+from clmsda.files import temporary_folder
 from clmsda.geometry import AIR_HU, Grid, Volume
+from clmsda.images.damage import damage_named
 from clmsda.images.dicom_files import DicomFile
 from clmsda.images.dicom_padding import padding
 from clmsda.images.dicom_planes import Plane
@@ -47,7 +47,8 @@ def read_planes(planes: list[Plane], grid: Grid) -> Volume:
 
     def fill(indices: list[int]) -> set[str]:
         file = planes[indices[0]].file
-        stored, padded = _decoded(file)
+        with damage_named(file.name):
+            stored, padded = _decoded(file)
         if stored.shape[1:] != grid.shape[1:] or len(stored) <= max(planes[index].frame for index in indices):
             raise UnreadableFile(
                 f"{file.name} is damaged: expected pixels of {'x'.join(map(str, grid.shape[1:]))} in every frame, "
@@ -105,9 +106,7 @@ def _decoded(file: DicomFile) -> tuple[NDArray, NDArray[np.bool_] | None]:
             stored = pixel_array(header)
         except Exception as error:  # each decoder has its own
             if not syntax.is_compressed:
-                raise UnreadableFile(
-                    f"{file.name} is truncated or damaged ({_brief(error)}); fetch it again"
-                ) from error
+                raise UnreadableFile(f"{file.name} is truncated or damaged in its pixels; fetch it again") from error
             log.info("%s: pydicom cannot decode it (%s); trying GDCM", file.name, _brief(error))
             stored = _decoded_by_gdcm(file)
         stored = stored.reshape(-1, *stored.shape[-2:])
@@ -133,8 +132,8 @@ def _decoded_by_gdcm(file: DicomFile) -> NDArray:
     picture.file_meta = FileMetaDataset()
     picture.file_meta.TransferSyntaxUID = syntax
     try:
-        with silence(), TemporaryDirectory(prefix="clmsda-") as folder:
-            path = Path(folder, "picture.dcm")
+        with silence(), temporary_folder() as folder:
+            path = folder / "picture.dcm"
             picture.save_as(path, enforce_file_format=True)
             stored = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))
     except Exception as error:  # GDCM's RuntimeError, and whatever pydicom raises for damaged values

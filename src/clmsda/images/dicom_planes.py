@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from clmsda.geometry import Grid
+from clmsda.images.damage import damage_named
 from clmsda.images.dicom_files import DicomFile
 from clmsda.images.dicom_mixture import taken, warn_of_mixture, warn_of_tilt
 from clmsda.images.errors import (
@@ -66,6 +67,11 @@ def planes_of(file: DicomFile) -> list[Plane]:
 
     Raises IncompleteHeader, UnreadableFile (no pixels), NotCT (color, floating point, another quantity).
     """
+    with damage_named(file.name):
+        return _planes(file)
+
+
+def _planes(file: DicomFile) -> list[Plane]:
     header = file.header
     if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
         raise NotCT(f"{file.name} has pixels in floating point, as maps of other quantities have, not a CT slice's")

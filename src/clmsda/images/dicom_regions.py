@@ -15,9 +15,10 @@ from pydicom.dataelem import RawDataElement
 from pydicom.filereader import read_partial
 
 from clmsda.geometry import Grid, Volume
+from clmsda.images.damage import damage_named
+from clmsda.images.dicom_bytes import dicom_bytes
 from clmsda.images.dicom_files import DicomFile, load
 from clmsda.images.dicom_seg import read_segments
-from clmsda.images.errors import UnreadableFile
 from clmsda.images.masks import SEG_CLASSES
 from clmsda.images.region_names import Region, choose, regions_of
 from clmsda.images.rtstruct import read_roi, referenced_series
@@ -37,24 +38,22 @@ class Regions:
 
 
 def read_regions(path: Path) -> Regions:
-    """What a file says of its regions, before the contours or pixels. Raises UnreadableFile."""
-    try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # pydicom names every value that is longer than the standard allows
-            header = read_partial(file, stop_when=lambda tag, _, __: tag in _BULK, force=True)
-            return Regions(path, str(header.get("StudyInstanceUID") or ""), _names(header), _references(header))
-    except Exception as error:  # damaged bytes raise almost anything
-        raise UnreadableFile(f"{path.name} is truncated or damaged ({error}); fetch it again") from error
+    """What a file says of its regions, before the contours or pixels. Raises UnreadableFile, TooLarge."""
+    with warnings.catch_warnings(), dicom_bytes(path, path.name) as file:
+        warnings.simplefilter("ignore")  # pydicom names every value that is longer than the standard allows
+        header = read_partial(file, stop_when=lambda tag, _, __: tag in _BULK, force=True)
+        return Regions(path, str(header.get("StudyInstanceUID") or ""), _names(header), _references(header))
 
 
 def read_region(path: Path, grid: Grid, name: str) -> Volume:
     """One region on the image's grid. Raises RoiNotFound, BadContour and others of `clmsda.images.errors`."""
     file = load(path)
-    if file.sop_class not in SEG_CLASSES:
-        _ease_contours(choose(regions_of(file), name, file.name))
-        return read_roi(file, grid, name)
-    name_segments(file)
-    return read_segments(file, grid, name)
+    with damage_named(file.name):
+        if file.sop_class not in SEG_CLASSES:
+            _ease_contours(choose(regions_of(file), name, file.name))
+            return read_roi(file, grid, name)
+        name_segments(file)
+        return read_segments(file, grid, name)
 
 
 def name_segments(file: DicomFile) -> None:

@@ -15,6 +15,7 @@ from clmsda.images.dicom_files import DicomFile
 from clmsda.images.errors import GridMismatch, IncompleteHeader, NotLabels, UnevenSpacing, UnreadableFile
 from clmsda.images.gaps import say_gaps
 from clmsda.images.orientation import axial_first, onto
+from clmsda.images.plausibility import check_spacing
 from clmsda.images.region_names import Region, choose, regions_of
 
 Group = Callable[[str], Dataset]
@@ -103,7 +104,7 @@ def _frames(file: DicomFile, count: int) -> NDArray:
     try:
         frames = pixel_array(header)
     except Exception as error:  # each decoder has its own
-        raise UnreadableFile(f"{file.name} is truncated or damaged ({error}); fetch it again") from error
+        raise UnreadableFile(f"{file.name} is truncated or damaged in its pixels; fetch it again") from error
     if frames.size != count * int(header.Rows) * int(header.Columns):
         raise UnreadableFile(f"{file.name} is damaged: expected one value per voxel, found {frames.shape}")
     return frames.reshape(count, *frames.shape[-2:])
@@ -181,7 +182,9 @@ def _stack(file: DicomFile, groups: list[Group], wanted: Grid | None) -> tuple[N
     affine = np.eye(4)
     affine[:3, :3] = np.stack([normal * step, column * spacing[0], row * spacing[1]], axis=1)
     affine[:3, 3] = first
-    return positions, Grid((int(positions.max()) + 1, file.header.Rows, file.header.Columns), affine)
+    grid = Grid((int(positions.max()) + 1, file.header.Rows, file.header.Columns), affine)
+    check_spacing(grid, file.name)
+    return positions, grid
 
 
 def _step(

@@ -16,6 +16,7 @@ from pydicom import Dataset
 
 from clmsda.errors import InputError
 from clmsda.geometry import AIR_HU, Grid, Volume
+from clmsda.images.damage import damage_named
 from clmsda.images.dicom_files import CT_CLASSES, PICTURES, DicomFile, load, slices_only
 from clmsda.images.dicom_heads import Head, skim
 from clmsda.images.dicom_mixture import warn_of_mixture
@@ -51,7 +52,8 @@ def open_series(files: Sequence[Path]) -> Series:
 
     Raises Localizer and whatever `clmsda.images.read_ct` refuses: missing slices, uneven spacing, tilt ...
     """
-    return _open_plain(files) or _open_any(files)
+    with damage_named(str(files[0].parent)):
+        return _open_plain(files) or _open_any(files)
 
 
 def _open_any(files: Sequence[Path]) -> Series:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from pydicom import Dataset
 
+from clmsda.images.damage import damage_named
 from clmsda.images.dicom_files import DicomFile
 from clmsda.images.errors import OtherFrame
-from clmsda.images.masks import damage_named, dicom_mask
+from clmsda.images.masks import dicom_mask
 from clmsda.images.region_names import choose, regions_of
 from clmsda.images.rtstruct import referenced_series
 from clmsda.images.scan_facts import read_frame_uid
@@ -29,7 +30,7 @@ def check_drawn_on(mask: Path, image: Path, series: str, roi: str | None) -> Non
     file = dicom_mask(mask)
     if file is None or (image.is_file() and is_voxel_file(image)):
         return
-    with damage_named(file):
+    with damage_named(file.name):
         compare_frames(file, read_frame_uid(image, series=series), roi)
         say_other_series(file, series, roi)
 
@@ -77,13 +78,14 @@ def say_other_series(file: DicomFile, series: str, roi: str | None) -> None:
 
 def referred_series(file: DicomFile, roi: str | None = None) -> set[str]:
     """The series that a mask says it was drawn on; of an RTSTRUCT those of the region's frame, if they can be told."""
-    header = file.header
-    frames = list(_frames(header))
-    if len(frames) > 1:
-        own = _uid(choose(regions_of(file), roi, file.name).item, "ReferencedFrameOfReferenceUID")
-        frames = [frame for frame in frames if _uid(frame, "FrameOfReferenceUID") == own] or frames
-    series = [*(header.get("ReferencedSeriesSequence") or []), *referenced_series(frames)]
-    return {_uid(one, "SeriesInstanceUID") for one in series} - {""}
+    with damage_named(file.name):
+        header = file.header
+        frames = list(_frames(header))
+        if len(frames) > 1:
+            own = _uid(choose(regions_of(file), roi, file.name).item, "ReferencedFrameOfReferenceUID")
+            frames = [frame for frame in frames if _uid(frame, "FrameOfReferenceUID") == own] or frames
+        series = [*(header.get("ReferencedSeriesSequence") or []), *referenced_series(frames)]
+        return {_uid(one, "SeriesInstanceUID") for one in series} - {""}
 
 
 def _frames(header: Dataset) -> Iterator[Dataset]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +10,8 @@ import numpy as np
 
 from clmsda.errors import InputError
 from clmsda.geometry import Grid, Volume
-from clmsda.images.errors import GridMismatch, MissingPath, NotLabels, RoiNotFound, UnknownFormat, UnreadableFile
+from clmsda.images.damage import damage_named
+from clmsda.images.errors import GridMismatch, MissingPath, NotLabels, RoiNotFound, UnknownFormat
 from clmsda.images.orientation import onto
 from clmsda.images.voxel_files import is_voxel_file, read_voxels, write_voxels
 
@@ -47,7 +46,7 @@ def read_mask(path: str | os.PathLike[str], *, grid: Grid | None = None, roi: st
         cropped = ".seg." in path.name.lower()  # 3D Slicer keeps the part of the image's grid that has segments
         return mask if grid is None else onto(mask, grid, part=cropped)
     file = _dicom_mask(path)
-    with damage_named(file):
+    with damage_named(file.name):
         return _read_dicom(file, path, grid, roi)
 
 
@@ -60,20 +59,6 @@ def _read_dicom(file: DicomFile, path: Path, grid: Grid | None, roi: str | None)
     if grid is None:
         raise GridMismatch(f"{path} holds contours, which need the image that they were drawn on: give it (--image CT)")
     return read_roi(file, grid, roi)
-
-
-@contextmanager
-def damage_named(file: DicomFile) -> Iterator[None]:
-    """Content that is damaged in a new way is refused, too: pydicom raises almost anything when it is looked at."""
-    try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:
-        raise UnreadableFile(
-            f"{file.name} is damaged: its content is not as the standard has it ({type(error).__name__}: {error}); "
-            "export it again"
-        ) from error
 
 
 def _one_label(mask: Volume, label: int, path: Path) -> Volume:
@@ -94,7 +79,7 @@ def described(path: str | os.PathLike[str], roi: str | None = None) -> dict[int,
     file = dicom_mask(Path(path))
     if file is None:
         return {}
-    with damage_named(file):
+    with damage_named(file.name):
         regions = regions_of(file)
         if roi is not None or file.sop_class == RTSTRUCT_CLASS:
             return {1: choose(regions, roi, file.name)}
@@ -106,7 +91,7 @@ def list_rois(path: str | os.PathLike[str]) -> list[str]:
     from clmsda.images.region_names import regions_of
 
     file = _dicom_mask(Path(path))
-    with damage_named(file):
+    with damage_named(file.name):
         return [region.name for region in regions_of(file)]
 
 

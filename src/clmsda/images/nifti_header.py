@@ -184,8 +184,10 @@ def parse(raw: bytes, name: str) -> Header:
         if fields["magic"].rstrip(b"\0") != (b"n+1" if length == NIFTI_1 else b"n+2"):
             raise UnreadableFile(f"{name} is no NIfTI file of one piece (magic {fields['magic']!r}): convert it")
         start = fields["vox_offset"]
-        if not (np.isfinite(start) and length <= start < 1 << 40):
-            raise UnreadableFile(f"{name} says that its voxels begin at byte {start:g}, within its header: damaged")
+        if not (np.isfinite(start) and length <= start < 1 << 28):
+            raise UnreadableFile(
+                f"{name} says that its voxels begin at byte {start:g}, within its header or far behind it: damaged"
+            )
         shape = _shape(fields["dim"], name)
         return Header(name, fields, shape, _kind(int(fields["datatype"]), order, name), int(start))
     raise EOFError("it has no whole NIfTI header")

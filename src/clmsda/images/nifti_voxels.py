@@ -15,6 +15,8 @@ from clmsda.images.nifti_header import NIFTI_2, Header, grid_of, parse
 from clmsda.images.plausibility import check_size, check_straight
 
 BLOCK_BYTES = 1 << 22
+MOST_BEHIND = 1 << 26
+"""Bytes that may follow the voxels, unless the voxels are more; of more, a small gzip may hold without end."""
 MOST_DEFLATED = 1032
 """Deflate makes a byte of at most so many (zlib's documentation)."""
 
@@ -52,8 +54,11 @@ def _stored(stream: gzip.GzipFile | BufferedReader, header: Header, at_most: int
         found += count
     if found < expected:
         raise EOFError(f"{found} of {expected} bytes of voxels are there")
-    while stream.read(BLOCK_BYTES):  # to the end, where gzip keeps its sum
-        pass
+    behind = 0
+    while block := stream.read(BLOCK_BYTES):  # to the end, where gzip keeps its sum
+        behind += len(block)
+        if behind > max(MOST_BEHIND, expected):
+            raise EOFError(f"it goes on for more than {behind >> 20} MB behind its voxels")
     numbers = stored.view(header.kind)
     return numbers if header.kind.isnative else numbers.astype(header.kind.newbyteorder("="))
 
@@ -64,4 +69,6 @@ def _scaled(stored: NDArray, scale: tuple[float, float] | None) -> NDArray:
         return stored
     slope, intercept = scale or (1.0, 0.0)
     small = stored.dtype.itemsize <= 2 or stored.dtype == np.float32
-    return np.add(np.multiply(stored, slope, dtype=np.float64), intercept).astype(np.float32 if small else np.float64)
+    with np.errstate(over="ignore"):  # to infinite, which is refused
+        values = np.add(np.multiply(stored, slope, dtype=np.float64), intercept)
+        return values.astype(np.float32 if small else np.float64)

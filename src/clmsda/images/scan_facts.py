@@ -73,8 +73,9 @@ def read_scan_facts(path: str | os.PathLike[str], volume: Volume, *, series: str
     if path.is_file() and is_voxel_file(path):
         return ScanFacts(slice_spacing_mm=spacing_mm)
     from clmsda.images.archives import opened
+    from clmsda.images.damage import damage_named
 
-    with opened(path) as root:
+    with opened(path) as root, damage_named(str(path)):
         for header in _headers(root):
             if series in (None, str(header.get("SeriesInstanceUID") or "")):
                 return facts_of(header, spacing_mm)
@@ -84,8 +85,9 @@ def read_scan_facts(path: str | os.PathLike[str], volume: Volume, *, series: str
 def read_frame_uid(path: str | os.PathLike[str], *, series: str | None = None) -> str:
     """The frame of reference of the DICOM scan at `path` (of that series), or nothing where it tells none."""
     from clmsda.images.archives import opened
+    from clmsda.images.damage import damage_named
 
-    with opened(Path(path)) as root:
+    with opened(Path(path)) as root, damage_named(str(path)):
         for header in _headers(root):
             if series in (None, str(header.get("SeriesInstanceUID") or "")):
                 return str(header.get("FrameOfReferenceUID") or "").strip()
@@ -128,20 +130,27 @@ def _thickness(header: Dataset) -> float | None:
     for place in places:
         try:
             thickness_mm = float(place.get("SliceThickness") or 0)
-        except ValueError:  # text that is no number
+        except (ValueError, TypeError):  # text that is no number, or several
             continue
-        if thickness_mm > 0:
+        if 0 < thickness_mm < float("inf"):
             return thickness_mm
     return None
 
 
 def _headers(root: Path) -> Iterator[Dataset]:
-    """The heads of the DICOM files of a folder (or the one file), with what `facts_of` asks for."""
+    """The heads of the DICOM files of a folder (or the one file), with what `facts_of` asks for.
+
+    Raises UnreadableFile, TooLarge.
+    """
     import pydicom
 
+    from clmsda.images.dicom_bytes import dicom_bytes
     from clmsda.images.dicom_files import is_dicom, walk
 
     for path in (path for path in ([root] if root.is_file() else walk(root)) if path.is_file() and is_dicom(path)):
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), dicom_bytes(path, path.name) as file:
             warnings.simplefilter("ignore")  # pydicom names every value that is longer than the standard allows
-            yield pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+            for keyword in ("SeriesInstanceUID", "FrameOfReferenceUID"):
+                header.get(keyword)
+        yield header

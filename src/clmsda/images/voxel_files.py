@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from gzip import BadGzipFile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,25 @@ import numpy as np
 
 from clmsda.files import replacing
 from clmsda.geometry import Grid, GridError, Volume
+from clmsda.images.damage import damage_named
 from clmsda.images.errors import NotVolume, UnknownFormat, UnreadableFile
 from clmsda.images.nifti_voxels import read_nifti
 from clmsda.images.nrrd_header import check_space
 from clmsda.images.orientation import axial_first
 from clmsda.images.plausibility import check_size, check_spacing, check_straight
 from clmsda.images.silence import silence
+from clmsda.images.voxel_headers import check_header
 
 if TYPE_CHECKING:
     import SimpleITK
 
 READ_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 WRITE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+
+NIFTI_HEADER_BYTES = 352
+"""Of NIfTI-1 without extensions: voxels follow."""
+
+_HEADER_ENDS = {".nrrd": b"\n\n", ".mha": b"ElementDataFile = LOCAL\n"}
 
 
 def is_voxel_file(path: Path) -> bool:
@@ -32,9 +40,22 @@ def is_voxel_file(path: Path) -> bool:
 def read_voxels(path: Path) -> Volume:
     """A three-dimensional image with one number per voxel, as stored; the slice axis nearest to superior.
 
+    Raises as `read_as_stored`.
+    """
+    return axial_first(read_as_stored(path))
+
+
+def read_as_stored(path: Path) -> Volume:
+    """The same with its axes as they are in the file: indices are those of other programs, reversed.
+
     Raises UnreadableFile, NotVolume (2-D, 4-D, colors, vectors, complex), TooLarge, ImpossibleSpacing, GantryTilt (a
     sheared grid), Contradiction (a NIfTI's sform and qform), NotHounsfield (NaN in a NIfTI).
     """
+    with damage_named(str(path), "its content is not as its format has it"):
+        return _read(path)
+
+
+def _read(path: Path) -> Volume:
     name = path.name.lower()
     try:
         if name.endswith((".nrrd", ".nhdr")):
@@ -45,12 +66,13 @@ def read_voxels(path: Path) -> Volume:
     except GridError as error:
         raise UnreadableFile(f"{path} has a header that places no voxels: {error}") from error
     check_spacing(volume.grid, str(path))
-    return axial_first(volume)
+    return volume
 
 
 def _read_with_itk(path: Path) -> Volume:
     import SimpleITK as sitk
 
+    check_header(path)
     sitk.ProcessObject.GlobalWarningDisplayOff()  # what deserves a word is said in ours
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -85,14 +107,18 @@ def _check_header(reader: SimpleITK.ImageFileReader, path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The last sentence of an ITK exception, which is the one that says something."""
+    """The last sentence of an ITK exception, which is the one that says something; of gzip's, none does."""
+    if isinstance(error, BadGzipFile | zlib.error):
+        return "what it was packed from cannot be had back"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rpartition("): ")[2] if lines else "no reason given"
+    last = lines[-1].rpartition("): ")[2] if lines else ""
+    return last if last and not last.startswith("Reason: ") else "no reason given"  # MetaIO's reason is any earlier one
 
 
 def _grid(image: SimpleITK.Image) -> Grid:
     """The grid of a SimpleITK image, whose direction has columns for the column, row and slice axes."""
-    linear = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    with np.errstate(over="ignore"):  # of which no grid becomes
+        linear = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine = np.eye(4)
     affine[:3, :3] = linear[:, ::-1]
     affine[:3, 3] = image.GetOrigin()
@@ -117,4 +143,26 @@ def write_voxels(volume: Volume, path: Path) -> None:
     image.SetDirection(directions[:, ::-1].ravel().tolist())
     image.SetOrigin(volume.grid.affine[:3, 3].tolist())
     with replacing(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=3)
+        try:
+            with silence():
+                sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=3)
+        except RuntimeError as error:
+            raise OSError(f"not all of it was written ({_reason(error)})") from error
+        _check_whole(temporary, voxels.nbytes)
+
+
+def _check_whole(path: Path, voxel_bytes: int) -> None:
+    """Raise OSError unless a file has all of its voxels: on a full disk ITK cuts NIfTI and NRRD off, and is silent."""
+    suffix, data, ended = path.suffix.lower(), path.read_bytes(), True
+    if suffix in _HEADER_ENDS:
+        data = data.partition(_HEADER_ENDS[suffix])[2]
+    else:
+        voxel_bytes += NIFTI_HEADER_BYTES
+    if suffix != ".nii":
+        unpacking = zlib.decompressobj(wbits=47)  # gzip or zlib
+        try:
+            data, ended = unpacking.decompress(data), unpacking.eof
+        except zlib.error:  # a hole, where the disk was full for a moment
+            ended = False
+    if len(data) < voxel_bytes or not ended:
+        raise OSError("not all of it was written")

@@ -47,6 +47,9 @@ class NetworkConfig:
         for name, lowest in (("in_channels", 1), ("width", 4), ("levels", 2), ("attention_tokens", 0), ("fold", 1)):
             if getattr(self, name) < lowest:
                 raise NetworkError(f"{name} must be at least {lowest}, found {getattr(self, name)}")
+        for name, highest in (("in_channels", 1024), ("width", 4096), ("levels", 12), ("fold", 64)):
+            if getattr(self, name) > highest:  # else the channels of a level are a number of any length
+                raise NetworkError(f"{name} must be at most {highest}, found {getattr(self, name)}")
         if self.width % 4:
             raise NetworkError(f"width must be a multiple of 4 (the blocks split channels in four), found {self.width}")
         if self.block not in ("none", "ms", "msda"):

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from clmsda.errors import InputError
-from clmsda.files import make_folder, replacing
-from clmsda.geometry import Grid, Volume, resample
+from clmsda.files import make_folder, map_array, replacing
+from clmsda.geometry import Grid, GridError, Volume, resample
 from clmsda.phantoms.anatomy import Fields
 from clmsda.phantoms.shapes import FAR_MM
 from clmsda.phantoms.space import Space
@@ -103,7 +103,7 @@ class Background:
 
 def read_backgrounds(folder: Path | str) -> list[Background]:
     """All backgrounds of a folder, by name. Raises BackgroundError where there are none, or one is damaged."""
-    paths = sorted(Path(folder).glob("*.json"))
+    paths = sorted(Path(folder).glob("[!.]*.json"))
     if not paths:
         raise BackgroundError(f"{folder} holds no backgrounds: make some by `clmsda background {folder} CT`")
     return [_read(path) for path in paths]
@@ -115,12 +115,24 @@ def _read(path: Path) -> Background:
         ct, lung = (
             Volume(voxels, Grid(voxels.shape, np.array(values[part])), values["source"])
             for part in ("ct", "lung")
-            for voxels in [np.load(path.with_name(f"{path.stem}.{part}.npy"), mmap_mode="r")]
+            for voxels in [map_array(path.with_name(f"{path.stem}.{part}.npy"))]
         )
+        _check_spacing(ct.grid, 0.05, 25.0)
+        _check_spacing(lung.grid, _STEP_MM / 2, 2 * _STEP_MM)
         sites = _sites(lung, resample(ct, lung.grid, fill=None).voxels)
         return Background(path.stem, ct, lung, sites, *(float(values[name]) for name in _MEASURED))
-    except (OSError, ArithmeticError, ValueError, KeyError, TypeError, EOFError, RecursionError, InputError) as error:
-        raise BackgroundError(f"{path} is damaged or incomplete ({error}): make this background anew") from error
+    except (OSError, ArithmeticError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        why = f" ({error})" if isinstance(error, InputError) else ""
+        raise BackgroundError(
+            f"{path} or its arrays are damaged or incomplete{why}: make this background anew"
+        ) from error
+
+
+def _check_spacing(grid: Grid, lowest_mm: float, highest_mm: float) -> None:
+    """Raise GridError: resampling to voxels of meters would average over all there is."""
+    spacing = grid.spacing_mm
+    if spacing.min() < lowest_mm or spacing.max() > highest_mm:
+        raise GridError(f"expected voxels of {lowest_mm:g} to {highest_mm:g} mm, found {spacing.round(3).tolist()}")
 
 
 def _lung_distance(ct: Volume) -> tuple[Volume, Volume]:

@@ -13,12 +13,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
+from clmsda.images.dicom_bytes import dicom_bytes
+from clmsda.images.errors import TooLarge, UnreadableFile
 from clmsda.images.region_names import LESION
 from clmsda.images.scan_facts import ScanFacts, facts_of
 from clmsda.response.measured_values import QUANTITIES, Unusable, code_of, is_same, quantity_of, value_of, words_of
@@ -81,15 +84,14 @@ def read_report(path: Path) -> Contents:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom names every value that is longer than the standard allows
         try:
-            return _read(path)
-        except (TimePointError, OSError):
-            raise
-        except Exception as error:  # damaged bytes raise almost anything, as soon as an attribute is looked at
-            raise TimePointError(f"{path} is truncated or damaged: fetch it again") from error
+            with dicom_bytes(path, str(path)) as file:
+                return _read(file, path)
+        except (UnreadableFile, TooLarge) as error:
+            raise TimePointError(str(error)) from error
 
 
-def _read(path: Path) -> Contents:
-    report = dcmread(path, force=True, stop_before_pixels=True)
+def _read(file: BufferedReader, path: Path) -> Contents:
+    report = dcmread(file, force=True, stop_before_pixels=True)
     if report.get("Modality") != "SR" or "ContentSequence" not in report:
         found = words_of(report.get("Modality") or "another kind of object")
         raise TimePointError(f"{path} is DICOM, but no structured report (found {found}): give a SR or a JSON")

@@ -16,6 +16,7 @@ from clmsda.measurements import bounding_box, measure
 from clmsda.models import Model
 from clmsda.prompts import Correction, Prompt, PromptError, Request, check, requests
 from clmsda.segmentation.answer import reaches_end
+from clmsda.segmentation.borders import FAINT, missing_border
 from clmsda.segmentation.corrections import by_rule
 from clmsda.segmentation.lesion import Lesion, Segmentation
 from clmsda.segmentation.walk import walk
@@ -112,6 +113,9 @@ def _lesion(volume: Volume, request: Request, model: Model, label: int, say: Cal
         warnings.append("the tumor reaches the first or last slice of the scan: it may be incomplete")
     if confidence < 0.5:
         warnings.append("low confidence: views of different size disagree")
+    share, side = missing_border(mask, volume)
+    if share > FAINT:
+        warnings.append(f"no border to be seen on {share:.0%} of its surface, mostly towards {side}: check it there")
     measured = measure(mask, image=volume)
     return Lesion(label, request.prompt, mask, measured, confidence, tuple(warnings), request.corrections)
 

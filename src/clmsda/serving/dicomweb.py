@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from clmsda.files import OutputError, make_folder
+from clmsda.files import OutputError, is_unfinished, make_folder, temporary_folder
 from clmsda.images.errors import SeriesNotFound, SeveralSeries
 from clmsda.serving.errors import BadAddress, Refused, Unreachable
 from clmsda.serving.instances import NOT_TRIED, Instance, Receipt, check_uid, receipt
@@ -37,6 +36,9 @@ FILES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 """Whole files in the transfer syntax in which the PACS holds them."""
 
 log = logging.getLogger(__name__)
+
+_PULLED = re.compile(r"\d{5,}\.dcm")
+"""How `pull` calls the files of a series."""
 
 _STUDY, _SERIES, _MODALITY, _IMAGES = "0020000D", "0020000E", "00080060", "00201209"
 _FAILED, _TAKEN, _SOP_UID, _FAILURE, _REMARK = "00081198", "00081199", "00081155", "00081197", "00081196"
@@ -175,11 +177,16 @@ def pull_into(server: Server, series: Listed, folder: Path, progress: Callable[[
 
     Raises OutputError, and what `pull` raises.
     """
-    if any(make_folder(folder).iterdir()):
-        raise OutputError(f"cannot write into {folder}: it is not empty; give a new folder")
-    with TemporaryDirectory(prefix=".clmsda-", dir=folder) as temporary:
-        count = pull(server, series, Path(temporary), progress)
-        for path in sorted(Path(temporary).iterdir()):
+    # A temporary folder goes last, so what lies beside one was put there by a pull that was killed.
+    begun = any(is_unfinished(path) for path in make_folder(folder).iterdir())
+    with temporary_folder(folder) as temporary:
+        rest = [path for path in folder.iterdir() if path != temporary]
+        if rest and not (begun and all(_PULLED.fullmatch(path.name) for path in rest)):
+            raise OutputError(f"cannot write into {folder}: it is not empty; give a new folder")
+        for path in rest:
+            path.unlink()
+        count = pull(server, series, temporary, progress)
+        for path in sorted(temporary.iterdir()):
             path.rename(folder / path.name)
     return count
 

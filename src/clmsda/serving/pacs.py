@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from clmsda.errors import heard
-from clmsda.files import make_folder, replacing
+from clmsda.files import make_folder, replacing_all, temporary_folder
 from clmsda.geometry import Grid, Volume
 from clmsda.images.errors import NotCT
 from clmsda.models import Model
@@ -22,7 +21,7 @@ from clmsda.serving.dicomweb import Listed, find_series, pull
 from clmsda.serving.instances import Instance, read_instances
 from clmsda.serving.web import Server
 
-OBJECTS = ("seg.dcm", "rtstruct.dcm", "sr.dcm")
+OBJECTS = {"seg": "seg.dcm", "rtstruct": "rtstruct.dcm", "sr": "sr.dcm"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +64,11 @@ def segment_series(
     listed = find_series(server, series_uid, study_uid)
     if listed.modality not in ("CT", ""):
         raise NotCT(f"expected a series of CT slices, found {listed.modality}: {series_uid}")
-    places = [make_folder(out) / name for name in OBJECTS]
+    places = {kind: make_folder(out) / name for kind, name in OBJECTS.items()}
     with ExitStack() as whole:
         # Entered first: a folder that cannot be written is refused before the work, and all three appear or none.
-        paths = [whole.enter_context(replacing(place)) for place in places]
-        ct = Path(whole.enter_context(TemporaryDirectory(prefix="clmsda-")))
+        paths = whole.enter_context(replacing_all(places))
+        ct = whole.enter_context(temporary_folder())
         whole.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # pydicom quotes values that break a rule, a patient's among them
         pull(server, listed, ct, lambda count: progress(f"{count} of {listed.images or '?'} slices"))
@@ -79,6 +78,11 @@ def segment_series(
         found = segment(volume, prompts_on(volume.grid), model, device=device, progress=progress)
         refuse_nothing(found)
         measured = report(found, ct, volume, warnings=said)
-        seg, rtstruct, sr = paths
-        write_objects(source, findings(found, volume, source.series_uid), seg=seg, rtstruct=rtstruct, sr=sr)
-    return Segmented(listed, volume, found, measured, read_instances(places))
+        write_objects(
+            source,
+            findings(found, volume, source.series_uid),
+            seg=paths["seg"],
+            rtstruct=paths["rtstruct"],
+            sr=paths["sr"],
+        )
+    return Segmented(listed, volume, found, measured, read_instances(list(places.values())))

@@ -9,21 +9,30 @@ OUT/runs/VARIANT/fold-K/seed-S/    training's files; then scores.csv, slices.csv
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from clmsda.cohorts import Case, Cohort, Split, check_split, hold_out_test, k_fold, write_phantoms
-from clmsda.files import make_folder, replacing
+from clmsda.errors import InputError
+from clmsda.files import OutputError, make_folder, replacing
 from clmsda.studies.config import Peer, SplitConfig, Study, Variant, check_study, dotted, slug
 from clmsda.studies.peers import check_predictions
 from clmsda.studies.scores import StudyError
 from clmsda.version import software
 
 STUDY, SPLIT, RUNS = "study.json", "split.json", "runs"
+
+_locks: set[IO[str]] = set()
+"""Lock files that are open. Processes that prepare samples are forked with them, and outlive a killed parent for some
+seconds, in which the same command would find its runs taken: they let go of them at once."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: [file.close() for file in _locks])
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,8 @@ def read_study_file(out: Path) -> tuple[Study, dict[str, Any]] | None:
             variant |= variant.pop("differences")
         return check_study(values, str(path)), used
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise StudyError(f"{path} is damaged ({error}): bring it back, or run the study into a new folder") from error
+        why = str(error) if isinstance(error, InputError) else "it is not what a study writes there"
+        raise StudyError(f"{path} is damaged ({why}): bring it back, or run the study into a new folder") from error
 
 
 def tested(study: Study, out: Path) -> list[int]:
@@ -126,7 +136,7 @@ def claimed(folder: Path, *, wait: bool = False) -> Iterator[bool]:
     except ImportError:  # Windows
         yield True
         return
-    with (folder / ".lock").open("w") as file:
+    with _lock_file(folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -135,6 +145,21 @@ def claimed(folder: Path, *, wait: bool = False) -> Iterator[bool]:
         except OSError:  # a file system without locks
             pass
         yield True
+
+
+@contextmanager
+def _lock_file(folder: Path) -> Iterator[IO[str]]:
+    path = folder / ".lock"
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    _locks.add(file)
+    try:
+        with file:
+            yield file
+    finally:
+        _locks.discard(file)
 
 
 _USED = ("path", "digest", "cases", "synthetic")

@@ -127,7 +127,7 @@ def _facts(path: Path) -> dict[str, Any]:
         facts = json.loads(path.read_bytes())
         return {key: float(facts[key]) for key in ("training_seconds", "evaluation_seconds")}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StudyError(f"{path} is damaged ({error}): delete it, and the run is checked again") from error
+        raise StudyError(f"{path} is damaged: delete it, and the run is checked again") from error
 
 
 def read_epochs(folder: Path) -> tuple[dict[str, float], ...]:

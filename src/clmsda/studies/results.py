@@ -211,8 +211,8 @@ def _untested(record: Record, scores: list[Score], split: Split | None, study: S
 def _seconds(done: Path) -> float:
     try:
         return float(json.loads(done.read_bytes())["seconds"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{done} is damaged ({error!r}): remove it, and run the study again") from error
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise StudyError(f"{done} is damaged: remove it, and run the study again") from error
 
 
 def _some(names: list[str]) -> str:

@@ -191,7 +191,7 @@ class _Run:
     def half(self) -> bool:
         """Whether this run computes in bfloat16."""
         precision = self.config.optimization.precision
-        return precision == "bfloat16" or (precision == "auto" and self.ranks.device.type == "cuda")
+        return precision == "bfloat16" or (precision == "auto" and pays_in_half(self.ranks.device))
 
     def loss(self, batch: Pair, half: bool) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Design section 2.3: supervised on both views, consistent between them; or one view alone.
@@ -316,7 +316,7 @@ class _Run:
         cohorts = {Path(one.folder).name: one.share for one in self.config.data.cohorts}
         provenance = {
             "name": self.config.name, "data": self.config.data.source,
-            "backgrounds": sorted(path.stem for path in Path(backgrounds).glob("*.json")) if backgrounds else [],
+            "backgrounds": sorted(path.stem for path in Path(backgrounds).glob("[!.]*.json")) if backgrounds else [],
             "cohorts": cohorts, "epoch": self.progress.epoch,
             "validation_f1": round(self.progress.best_f1, 4), "training_seconds": round(self.progress.seconds),
         }  # fmt: skip
@@ -385,3 +385,10 @@ def _on(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, torch.Tensor):
         return batch.to(device, non_blocking=True)
     return type(batch)(*(_on(part, device) for part in batch))
+
+
+def pays_in_half(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16: CUDA, and CPUs with AMX or AVX512-BF16. Others emulate it."""
+    if device.type == "cpu":
+        return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return device.type == "cuda"

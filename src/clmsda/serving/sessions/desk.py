@@ -28,7 +28,8 @@ class Opened:
     """A CT that is open. path, series: where it was read from, None for voxels that a program sent.
 
     name: for people. warnings: what was said when it was read. private: a folder of its own, which goes with it.
-    used: when, last (`time.monotonic`). saving: held while results are written.
+    listed: whether it is offered to everybody; what another viewer sent is that viewer's. used: when, last
+    (`time.monotonic`). saving: held while results are written.
     """
 
     session: Session
@@ -37,6 +38,7 @@ class Opened:
     series: str | None = None
     warnings: tuple[str, ...] = ()
     private: Path | None = None
+    listed: bool = True
     used: float = field(default_factory=time.monotonic)
     saving: threading.Lock = field(default_factory=threading.Lock)
 
@@ -55,7 +57,7 @@ class Desk:
         self._putting = threading.Lock()
 
     def read(self, path: Path, series: str | None = None, *, name: str = "", private: Path | None = None) -> str:
-        """Read a CT and open it; what is open already keeps its id. Raises InputError."""
+        """Read a CT and open it; what is open already keeps its id. Raises InputError, Busy."""
         with self._lock:
             for key, opened in self._open.items():
                 if opened.path == path and opened.series == series:
@@ -76,16 +78,19 @@ class Desk:
         warnings: list[str] | tuple[str, ...] = (),
         private: Path | None = None,
         kept: bool = True,
+        listed: bool = True,
     ) -> str:
         """Open a CT that is in memory; returns its id. kept: on disk, where there is a folder.
 
         What is kept has one session at a time: the same CT of the same source is the one that is open already, of
         another source it is refused (SessionError). private: removed when the CT is closed, or was open already.
+        listed: as `Opened.listed`. Raises Busy where there is no room for it.
         """
+        opened = (name, path, series, tuple(warnings), private, listed)
         with self._putting:
             key = self._open_already(volume) if kept and self.folder is not None else None
             if key is None:
-                return self._put(Opened(self._session(volume, kept), name, path, series, tuple(warnings), private))
+                return self._put(Opened(self._session(volume, kept), *opened))
         _remove(private)
         return key
 

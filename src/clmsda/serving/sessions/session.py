@@ -85,8 +85,9 @@ class Session:
     def prompt(self, said: Prompt | Correction, label: int | None = None, say: Say = lambda text: None) -> Lesion:
         """Say something of a lesion; of a new one where label is None. Returns it as it is then.
 
-        A correction changes only what it touches. A further point is one inside; another line or box stands for the
-        prompt before it, and corrections stay. Raises PromptError, SessionError; nothing is changed then.
+        A correction changes only what it touches. A further point is one inside, unless nothing was found yet; it then
+        stands for the prompt before it, as another line or box does, and corrections stay. Raises PromptError,
+        SessionError; nothing is changed then.
         """
         before = None if label is None else self.lesion(label)
         if before is None:
@@ -94,7 +95,8 @@ class Session:
                 raise SessionError("a correction needs a lesion: click into the tumor first")
             found = segment(self.volume, said, self.model, progress=say).lesions[0]
         else:
-            said = Inside(said.lps_mm) if isinstance(said, Point) else said
+            if isinstance(said, Point) and before.now.measurement is not None:
+                said = Inside(said.lps_mm)
             found = self._said_more(before, said, say)
         return self._add(before, said, found)
 

@@ -1,0 +1,99 @@
+"""One row's work: read, segment, measure, and write all that `clmsda segment` writes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from clmsda.batch.outcomes import DONE, Folder, Outcome, failed
+from clmsda.batch.table import Row
+from clmsda.errors import InputError, heard
+from clmsda.files import OutputError
+from clmsda.geometry import Volume
+from clmsda.images import read_ct, write_mask
+from clmsda.models import Model
+from clmsda.segmentation import Segmentation, delivery, segment
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """frame: of the prompts' coordinates. dicom: write SEG, RTSTRUCT and SR where the CT is a DICOM series."""
+
+    frame: str = "lps"
+    dicom: bool = False
+    preview: bool = True
+
+
+PLAIN = Wanted()
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def work(row: Row, folder: Folder, model: Model, wanted: Wanted) -> Outcome:
+    """Do a row and put its outcome in place. Whatever is wrong with it is its outcome: the others go on.
+
+    Raises OSError where the disk is full, and OutputError: that is no row's fault.
+    """
+    started = time.perf_counter()
+    with folder.making() as made:
+        try:
+            outcome = _done(row, made, model, wanted, started)
+        except Exception as error:
+            reason = _reason(error)
+        else:
+            folder.put(outcome, made)
+            return outcome
+    outcome = failed(row, reason, time.perf_counter() - started)
+    folder.put(outcome)
+    return outcome
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OutputError) or (isinstance(error, OSError) and error.errno in _NO_ROOM):
+        raise error
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "the machine's memory was full: use fewer processes, then --retry"
+    return f"a mistake of this software, please report it: {type(error).__name__}: {error}"
+
+
+def _done(row: Row, made: Path, model: Model, wanted: Wanted, started: float) -> Outcome:
+    if row.wrong:
+        raise InputError(row.wrong)
+    with heard() as warnings:
+        volume = read_ct(row.ct, series=row.series)
+        found = segment(volume, row.parsed(wanted.frame, volume.grid), model)
+    delivery.refuse_nothing(found)
+    report = delivery.report(found, row.ct, volume, warnings=warnings)
+    files = _write(row, volume, found, report, made, wanted)
+    seconds = round(time.perf_counter() - started, 2)
+    lesions, said = tuple(report["lesions"]), tuple(report["warnings"])
+    return Outcome(row.name, row.line, DONE, "", seconds, row.patient, row.date, lesions, said, tuple(files))
+
+
+def _write(
+    row: Row, volume: Volume, found: Segmentation, report: dict[str, object], made: Path, wanted: Wanted
+) -> list[str]:
+    """The files of a row, in its folder; returns their names."""
+    write_mask(found.mask, made / "mask.nii.gz")
+    (made / "measurements.json").write_text(json.dumps(report, indent=2), encoding="utf8")
+    files = ["mask.nii.gz", "measurements.json"]
+    if wanted.preview:
+        from clmsda.segmentation.preview import draw
+
+        draw(volume, [(one.label, one.mask, one.measurement) for one in found.lesions if one.measurement],
+             made / "preview.png")  # fmt: skip
+        files.append("preview.png")
+    if wanted.dicom:
+        from clmsda.dicom_objects import read_source, write_objects
+
+        source = read_source(row.ct, series=row.series)
+        seg, rtstruct, sr = (made / name for name in ("seg.dcm", "rtstruct.dcm", "sr.dcm"))
+        lesions = delivery.findings(found, volume, source.series_uid)
+        write_objects(source, lesions, seg=seg, rtstruct=rtstruct, sr=sr)
+        files += [seg.name, rtstruct.name, sr.name]
+    return files

@@ -1,0 +1,148 @@
+"""Batches with real processes: every row accounted for once, whatever is killed; one bad row stops no other."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from half_tissue import Ball, lung, save
+from pool_tasks import ready
+
+from clmsda.batch import BatchError, read_table, run
+from clmsda.batch.case import Wanted
+from clmsda.batch.pool import PoolError, spread
+from clmsda.images import write_image
+
+BALL: Ball = ((0.0, 0.0, 0.0), 24.0)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("model") / "half.safetensors")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Three good rows, and three that are bad in three ways."""
+    write_image(lung(BALL, shape=(40, 40, 40), spacing_mm=(2, 2, 2)), tmp_path / "ct.nii.gz")
+    (tmp_path / "broken.nii.gz").write_bytes(b"\x1f\x8b no image")
+    path = tmp_path / "table.csv"
+    path.write_text(
+        "name,ct,point,box,patient\n"
+        'one,ct.nii.gz,"0,0,0",,P1\n'
+        'two,ct.nii.gz,"2,0,0",,=cmd\n'
+        "none,ct.nii.gz,,,P3\n"
+        'broken,broken.nii.gz,"0,0,0",,P4\n'
+        'gone,no.nii.gz,"0,0,0",,P5\n'
+        'three,ct.nii.gz,,"-12,-12,-12,12,12,12",P6\n'
+    )
+    return path
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((out / "results.csv").open(encoding="utf8", newline="")))
+
+
+def test_every_row_has_its_outcome(table: Path, model: Path, tmp_path: Path) -> None:
+    out, far = tmp_path / "out", []
+    outcomes = run(table, out, model=str(model), processes=2, progress=far.append)
+    assert [one.status for one in outcomes] == ["done", "done", "failed", "failed", "failed", "done"]
+    reasons = {one.name: one.reason for one in outcomes}
+    assert "expected a prompt" in reasons["none"] and "no file or folder" in reasons["gone"] and reasons["broken"]
+    assert (far[-1].done, far[-1].failed, far[-1].count) == (6, 3, 6)
+    assert sorted(path.name for path in (out / "cases" / "one").iterdir()) == [
+        "mask.nii.gz", "measurements.json", "outcome.json", "preview.png",
+    ]  # fmt: skip
+    found = rows(out)
+    assert [row["name"] for row in found] == ["one", "two", "none", "broken", "gone", "three"]
+    assert 20 < float(found[0]["long_axis_mm"]) < 30 and found[1]["patient"] == "'=cmd"
+    page = (out / "results.html").read_text(encoding="utf8")
+    assert '"name": "three"' in page and "https://" not in page and "http://" not in page
+
+
+def test_what_is_done_is_not_done_again(table: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(table, out, model=str(model))
+    before = {path: path.stat().st_mtime_ns for path in out.glob("cases/*/outcome.json")}
+    run(table, out, model=str(model))
+    assert {path: path.stat().st_mtime_ns for path in out.glob("cases/*/outcome.json")} == before
+    (table.parent / "no.nii.gz").write_bytes((table.parent / "ct.nii.gz").read_bytes())
+    outcomes = run(table, out, model=str(model), retry=True)
+    assert [one.status for one in outcomes] == ["done", "done", "failed", "failed", "done", "done"]
+    (out / "cases" / "one" / "outcome.json").write_text("{")
+    assert run(table, out, model=str(model))[0].status == "done", "damaged from outside: done again"
+    with pytest.raises(BatchError, match="another frame"):
+        run(table, out, model=str(model), wanted=Wanted("ras"))
+    with pytest.raises(BatchError, match="holds no batch"):
+        run(table, tmp_path, model=str(model))
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("name,ct,point,size\na,b,c,d\n", "found size"),
+        ("name,ct\na,b\n", "no point, recist, box"),
+        ("name,point\na,b\n", "no ct"),
+        ("name,ct,point,ct\na,b,c,d\n", "ct twice"),
+        ("name,ct,point\n", "no row"),
+        ("name,ct,point\nA,b,c\na,b,c\n", "lines 2 and 3"),
+        ("", "expected the columns"),
+        ('name,ct,point\n"a,b,c\n', "no table"),
+    ],
+)
+def test_tables_that_are_none(tmp_path: Path, text: str, match: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(BatchError, match=match):
+        read_table(path)
+
+
+def test_rows_that_cannot_be_worked_on_say_why(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text('name,ct,point\n../up,ct,"0,0,0"\nb,,"0,0,0"\nc,ct,0,0,0\nd,ct,"1,2,3; 4,5,6"\n')
+    up, nothing, unquoted, good = read_table(path)
+    assert "can be a folder's" in up.wrong and up.name == "line-2"
+    assert "path of a CT" in nothing.wrong and "put cells with commas in quotes" in unquoted.wrong
+    assert not good.wrong and good.prompts == (("point", "1,2,3"), ("point", "4,5,6"))
+
+
+def test_a_process_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+    tasks = [(number, str(tmp_path)) for number in range(20)]
+    found = list(spread(tasks, 3, ready, lambda task: -task[0]))
+    assert sorted(found) == sorted([-7, *(number for number in range(20) if number != 7)])
+
+
+def test_a_mistake_of_ours_ends_the_work(tmp_path: Path) -> None:
+    with pytest.raises(PoolError, match="ValueError: wrong"):
+        list(spread([(-1, str(tmp_path))], 1, ready, lambda task: 0))
+
+
+def test_the_parent_killed_for_real_goes_on(model: Path, tmp_path: Path) -> None:
+    """SIGKILL to the parent after the first outcomes; the same command ends with every row once."""
+    write_image(lung(BALL, shape=(40, 40, 40), spacing_mm=(2, 2, 2)), tmp_path / "ct.nii.gz")
+    names = [f"case-{number:02}" for number in range(10)]
+    lines = [f'{name},ct.nii.gz,"0,0,0"' for name in names]
+    (tmp_path / "table.csv").write_text("\n".join(["name,ct,point", *lines]) + "\n")
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "clmsda", "batch", str(tmp_path / "table.csv"), "--out", str(out),
+               "--model", str(model), "--processes", "2", "--no-preview"]  # fmt: skip
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not list(out.glob("cases/case-*/outcome.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    kept = {path.parent.name: path.stat().st_mtime_ns for path in out.glob("cases/case-*/outcome.json")}
+    assert kept
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "10 of 10 done" in done.stdout
+    after = {path.parent.name: path.stat().st_mtime_ns for path in out.glob("cases/case-*/outcome.json")}
+    assert sorted(after) == names and {name: after[name] for name in kept} == kept
+    assert not list(out.glob("cases/.*")), "no debris"
+    assert json.loads((out / "cases/case-03/outcome.json").read_text())["lesions"][0]["label"] == 1
