@@ -6,12 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 from half_tissue import Ball, distance, lung, model
-from loopback import serving
+from loopback import serving, whole
+from starlette.applications import Starlette
 
 from clmsda.geometry import Volume
 from clmsda.serving.http import nninteractive, packed
@@ -22,6 +24,7 @@ Client = remote.nnInteractiveRemoteInferenceSession
 
 ONE: Ball = ((-20.0, 0.0, 0.0), 20.0)
 OTHER: Ball = ((22.0, 0.0, 0.0), 16.0)
+HTTP = httpx.Client(timeout=120, trust_env=False)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +40,8 @@ def desk() -> Iterator[Desk]:
 
 
 @pytest.fixture(scope="module")
-def address(desk: Desk) -> Iterator[str]:
-    with serving(nninteractive.routes(desk)) as address:
+def address(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(whole(desk, tmp_path_factory.mktemp("private"))) as address:
         yield address
 
 
@@ -196,13 +199,13 @@ def test_viewers_do_not_see_each_other(address: str, ct: Volume) -> None:
 
 
 def test_a_place_that_is_lost_is_said(desk: Desk, ct: Volume) -> None:
-    with serving(nninteractive.routes(desk, most=1, idle_s=0.6, liveness_s=60)) as address:
+    with serving(Starlette(routes=nninteractive.routes(desk, most=1, idle_s=4, liveness_s=60))) as address:
         client = begun(address, ct)
         assert len(desk.opened()) == 1 and not next(iter(desk.opened().values())).listed
         with pytest.raises(remote.ServerAtCapacityError, match="1 places are taken"):
             Client(address)
-        assert httpx.post(f"{address}/claim").headers["Retry-After"] == "10"
-        time.sleep(0.9)
+        assert HTTP.post(f"{address}/claim").headers["Retry-After"] == "10"
+        time.sleep(4.3)
         with pytest.raises(remote.SessionExpiredError, match="connect again"):
             client.add_point_interaction(at(ct, ONE), include_interaction=True)
         assert not desk.opened(), "its memory is free"
@@ -214,34 +217,37 @@ def test_a_place_that_is_lost_is_said(desk: Desk, ct: Volume) -> None:
 
 
 def test_a_viewer_that_died_gives_its_place_back(desk: Desk, ct: Volume) -> None:
-    with serving(nninteractive.routes(desk, liveness_s=0.5)) as address:
-        dead = httpx.post(f"{address}/claim").json()["lease_token"]
-        assert httpx.get(f"{address}/lease_status", headers={"X-Lease-Token": dead}).status_code == 200
+    with serving(Starlette(routes=nninteractive.routes(desk, liveness_s=0.5))) as address:
+        dead = HTTP.post(f"{address}/claim").json()["lease_token"]
+        assert HTTP.get(f"{address}/lease_status", headers={"X-Lease-Token": dead}).status_code == 200
         headers = {"X-Lease-Token": dead, "X-Meta": json.dumps({"image_properties": {"spacing": [2, 1.5, 1.5]}})}
-        httpx.post(f"{address}/set_image", content=packed.pack(ct.voxels[None]), headers=headers).raise_for_status()
+        HTTP.post(f"{address}/set_image", content=packed.pack(ct.voxels[None]), headers=headers).raise_for_status()
         assert len(desk.opened()) == 1
         deadline = time.monotonic() + 10
         while desk.opened() and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not desk.opened(), "without being asked"
-        gone = httpx.post(f"{address}/heartbeat", headers=headers)
+        gone = HTTP.post(f"{address}/heartbeat", headers=headers)
         assert gone.status_code == 410 and "gone" in gone.json()["detail"]
 
 
-def test_the_key(desk: Desk, ct: Volume) -> None:
-    with serving(nninteractive.routes(desk, "k3y ä")) as address:
+def test_the_key_and_the_name(desk: Desk, ct: Volume, tmp_path: Path) -> None:
+    with serving(whole(desk, tmp_path, key="secret-k3y")) as address:
         for key in (None, "another"):
             with pytest.raises(httpx.HTTPStatusError, match="401"):
                 Client(address, api_key=key)
-        assert httpx.get(f"{address}/healthz").json() == {"ok": True}
-    with serving(nninteractive.routes(desk, "k3y")) as address, begun(address, ct, key="k3y") as client:
-        client.add_point_interaction(at(ct, ONE), include_interaction=True)
-        assert client.target_buffer.any()
+        assert HTTP.get(f"{address}/healthz").json() == {"ok": True}
+        with begun(address, ct, key="secret-k3y") as client:
+            client.add_point_interaction(at(ct, ONE), include_interaction=True)
+            assert client.target_buffer.any()
+    with serving(whole(desk, tmp_path)) as address:
+        assert HTTP.post(f"{address}/claim", headers={"Host": "rebound.example"}).status_code == 400
+        assert HTTP.post(f"{address}/claim", headers={"Origin": "http://another.example"}).status_code == 403
 
 
 def test_what_is_too_large_is_refused_before_memory_is_asked_for(ct: Volume) -> None:
     desk = Desk(model(), most_mb=1)
-    with serving(nninteractive.routes(desk)) as address, Client(address) as client:
+    with serving(Starlette(routes=nninteractive.routes(desk))) as address, Client(address) as client:
         for voxels in (np.zeros((1, 400, 400, 400), np.int16), np.random.default_rng(0).normal(size=(1, 60, 60, 60))):
             with pytest.raises(httpx.HTTPStatusError, match="413"):
                 client.set_image(voxels, {"spacing": [1, 1, 1]})
@@ -255,7 +261,7 @@ def test_what_is_too_large_is_refused_before_memory_is_asked_for(ct: Volume) -> 
 
 def test_older_viewers_are_told_to_update(address: str) -> None:
     for path in ("/upload_image", "/upload_segment", "/add_scribble_interaction"):
-        answer = httpx.post(address + path, files={"file": b"old"})
+        answer = HTTP.post(address + path, files={"file": b"old"})
         assert answer.status_code in (400, 410) and "update the extension" in answer.json()["detail"]
 
 

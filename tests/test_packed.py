@@ -15,9 +15,11 @@ from half_tissue import lung, model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loopback import serving
+from starlette.applications import Starlette
 
 from clmsda.serving.http import nninteractive
-from clmsda.serving.http.packed import DTYPES, BadArray, TooMuch, header, pack, unpack
+from clmsda.serving.http.answers import TooMuch
+from clmsda.serving.http.packed import DTYPES, BadArray, header, pack, unpack
 from clmsda.serving.sessions import Desk
 
 serialization = pytest.importorskip(
@@ -135,7 +137,10 @@ def test_no_damage_does_harm(data: bytes) -> None:
 def test_no_damage_makes_the_server_stumble() -> None:
     desk = Desk(model())
     meta = {"X-Meta": '{"image_properties": {"spacing": [1, 1, 1]}}'}
-    with serving(nninteractive.routes(desk)) as address, httpx.Client(base_url=address) as client:
+    with (
+        serving(Starlette(routes=nninteractive.routes(desk))) as address,
+        httpx.Client(base_url=address, timeout=60, trust_env=False) as client,
+    ):
         client.headers["X-Lease-Token"] = client.post("/claim").json()["lease_token"]
 
         @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])

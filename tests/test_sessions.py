@@ -223,3 +223,11 @@ def test_a_desk_opens_each_ct_once_and_forgets_what_is_idle(ct: Volume, tmp_path
     again = desk.get(desk.read(tmp_path / "ct.nii.gz"))
     assert len(again.session.lesions) == 1 and again.name == "ct.nii.gz"
     desk.worker.stop()
+
+
+def test_a_point_after_one_that_found_nothing_stands_for_it(session: Session) -> None:
+    nothing = session.prompt(Point((0.0, 0.0, 45.0)))
+    assert nothing.now.measurement is None
+    lesion = session.prompt(Point(ONE[0]), nothing.label)
+    assert lesion.now.measurement and lesion.said[-1] == Point(ONE[0])
+    assert isinstance(session.prompt(Point(ONE[0]), 1).said[-1], Inside)

@@ -40,6 +40,14 @@ def is_voxel_file(path: Path) -> bool:
 def read_voxels(path: Path) -> Volume:
     """A three-dimensional image with one number per voxel, as stored; the slice axis nearest to superior.
 
+    Raises as `read_as_stored`.
+    """
+    return axial_first(read_as_stored(path))
+
+
+def read_as_stored(path: Path) -> Volume:
+    """The same with its axes as they are in the file: indices are those of other programs, reversed.
+
     Raises UnreadableFile, NotVolume (2-D, 4-D, colors, vectors, complex), TooLarge, ImpossibleSpacing, GantryTilt (a
     sheared grid), Contradiction (a NIfTI's sform and qform), NotHounsfield (NaN in a NIfTI).
     """
@@ -58,7 +66,7 @@ def _read(path: Path) -> Volume:
     except GridError as error:
         raise UnreadableFile(f"{path} has a header that places no voxels: {error}") from error
     check_spacing(volume.grid, str(path))
-    return axial_first(volume)
+    return volume
 
 
 def _read_with_itk(path: Path) -> Volume:

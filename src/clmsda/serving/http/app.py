@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from clmsda.serving.http import (
+    monai_label,
     nninteractive,
     routes_ct,
     routes_desk,
@@ -28,13 +29,10 @@ from clmsda.serving.http.access import Access
 from clmsda.serving.http.answers import HANDLERS, Nothing, refusal
 from clmsda.serving.http.guard import Guard, Keyed
 from clmsda.serving.http.served import Served
-from clmsda.serving.sessions import Desk
 
 PAGE = Path(__file__).parents[1] / "page"
 API = (routes_desk, routes_jobs, routes_ct, routes_lesions, routes_saving, routes_former)
-PROTOCOLS: tuple[Callable[[Desk], list[Route]], ...] = (nninteractive.routes,)
-"""Of other people's viewers: each gives its routes, which need the key only where a person gave one."""
-OPEN = ("/healthz",)
+OPEN = ("/healthz", "/auth/", "/auth/token")
 """Routes of protocols that never need a key."""
 
 IDLE_S = 4 * 3600.0
@@ -65,8 +63,8 @@ def build(served: Served, access: Access) -> ASGIApp:
         routes=[
             Route("/", start),
             Mount("/api", routes=api, middleware=[keyed]),
-            *_protocols(served.desk, access),
-            Mount("/", pages),
+            *_protocols(served, access),
+            *([Mount("/", pages)] if PAGE.is_dir() else []),
         ],
         exception_handlers=HANDLERS,
         lifespan=_alive,
@@ -75,8 +73,9 @@ def build(served: Served, access: Access) -> ASGIApp:
     return Guard(app, access)
 
 
-def _protocols(desk: Desk, access: Access) -> list[Route]:
-    routes = [route for give in PROTOCOLS for route in give(desk)]
+def _protocols(served: Served, access: Access) -> list[Route]:
+    """Those of other people's viewers, which need the key only where a person gave one."""
+    routes = [*nninteractive.routes(served.desk), *monai_label.routes(served, access)]
     for route in routes:
         if access.keyed and route.path not in OPEN:
             route.app = Keyed(route.app, access, changing=False)

@@ -12,18 +12,23 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from clmsda.serving.http.bodies import BadRequest
 
 MOST_HEADER = 1 << 13
+MOST_FIELDS = 1 << 20
+"""Bytes of all fields that are no files."""
 
 
 class Form:
     """Files go into `folder`, numbered in their order. named: makes a file's name of the client's; most: files.
 
-    Raises BadRequest for what is no form.
+    names: what the form calls the files in `paths`. fields: what it holds besides. Raises BadRequest for what is no
+    form.
     """
 
     def __init__(self, content_type: str, folder: Path, named: Callable[[str], str], most: int) -> None:
         self.folder, self.paths = folder, list[Path]()
+        self.names, self.fields = list[str](), dict[str, bytes]()
         self._named, self._most = named, most
         self._file: BinaryIO | None = None
+        self._name, self._held = "", 0
         self._header, self._field, self._value = b"", b"", b""
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
@@ -51,15 +56,19 @@ class Form:
         except FormParserError as error:
             raise BadRequest("the form is damaged: send it again") from error
 
-    def end(self) -> None:
-        """Raises BadRequest for a form that does not end, or holds no file."""
+    def file(self, name: str) -> Path | None:
+        """The first file that the form calls so."""
+        return next((path for path, called in zip(self.paths, self.names, strict=True) if called == name), None)
+
+    def end(self, *, least: int = 1) -> None:
+        """Raises BadRequest for a form that does not end, or holds less than `least` files."""
         try:
             self._parser.finalize()
         except FormParserError as error:
             raise BadRequest("the form breaks off: send it again") from error
         if self._file is not None:
             raise BadRequest("the form breaks off: send it again")
-        if not self.paths:
+        if len(self.paths) < least:
             raise BadRequest("the form holds no file")
 
     def close(self) -> None:
@@ -82,20 +91,28 @@ class Form:
         self._field = self._value = b""
 
     def _open(self) -> None:
-        """A part without a file name is a field of the form, which nothing here asks for."""
+        """A part without a file name is a field of the form."""
         _, options = parse_options_header(self._header)
         name = options.get(b"filename")
+        self._name = options.get(b"name", b"").decode("utf8", "replace")
         if name is None:
+            self.fields[self._name] = b""
             return
         if len(self.paths) >= self._most:
             raise BadRequest(f"the form holds more than {self._most:,} files: send a .zip of one series")
         path = self.folder / f"{len(self.paths) + 1:06d}-{self._named(name.decode('utf8', 'replace'))}"
         self._file = path.open("xb")  # closed at the end of the part, and by close()
         self.paths.append(path)
+        self.names.append(self._name)
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._file is not None:
             self._file.write(data[start:end])
+            return
+        self._held += end - start
+        if self._held > MOST_FIELDS:
+            raise BadRequest("the fields of the form are too long")
+        self.fields[self._name] += data[start:end]
 
     @staticmethod
     def _short(text: bytes) -> bytes:

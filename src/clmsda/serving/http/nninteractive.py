@@ -28,6 +28,7 @@ from clmsda.images import as_ct
 from clmsda.images.plausibility import check_size
 from clmsda.prompts import Outside
 from clmsda.serving.http import packed
+from clmsda.serving.http.answers import TooMuch
 from clmsda.serving.http.foreign import Say, body, checked, guarded, worked
 from clmsda.serving.http.leases import IDLE_S, LIVENESS_S, MOST, Lease, LeaseGone, Leases
 from clmsda.serving.http.outlining import Outlining, box, point
@@ -72,10 +73,8 @@ class _Bounds:
     run_prediction: bool = True
 
 
-def routes(
-    desk: Desk, key: str | None = None, *, idle_s: float = IDLE_S, liveness_s: float = LIVENESS_S, most: int = MOST
-) -> list[Route]:
-    """The protocol's routes. key: what viewers must give, if anything. idle_s, liveness_s, most: of `Leases`."""
+def routes(desk: Desk, *, idle_s: float = IDLE_S, liveness_s: float = LIVENESS_S, most: int = MOST) -> list[Route]:
+    """The protocol's routes. idle_s, liveness_s, most: of `Leases`."""
     viewers = _Viewers(desk, Leases(desk, idle_s=idle_s, liveness_s=liveness_s, most=most))
     statuses: dict[type[Exception], int] = {LeaseGone: 410}
     table: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
@@ -98,7 +97,7 @@ def routes(
         ("POST", "/upload_image", _refuse_old),
         ("POST", "/upload_segment", _refuse_old),
     ]
-    guards = [Route(path, guarded(do, key, statuses), methods=[method]) for method, path, do in table]
+    guards = [Route(path, guarded(do, statuses), methods=[method]) for method, path, do in table]
     return [Route("/healthz", _healthz, methods=["GET"]), *guards]
 
 
@@ -200,7 +199,7 @@ class _Viewers:
         with self._image(request) as (lease, outlining):
             expected = list(outlining.session.volume.grid.shape)
             if given.shape != expected or given.dtype not in packed.DTYPES:
-                error = packed.TooMuch if prod(given.shape) > prod(expected) else InputError
+                error = TooMuch if prod(given.shape) > prod(expected) else InputError
                 raise error(
                     f"expected a buffer of the image's shape {expected}, of type {', '.join(packed.DTYPES)}; found "
                     f"{given.shape} {given.dtype[:20]}"

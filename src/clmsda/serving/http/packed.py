@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clmsda.errors import InputError
+from clmsda.serving.http.answers import TooMuch
 
 MAGIC = b"NNIA"
 VERSION = 1
@@ -40,10 +41,6 @@ more than a chunk: they would read what is not there."""
 
 class BadArray(InputError):
     """Bytes that are no packed array, or a damaged one."""
-
-
-class TooMuch(InputError):
-    """An array that is larger than is taken."""
 
 
 @dataclass(frozen=True)

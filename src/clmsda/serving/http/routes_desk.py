@@ -68,7 +68,7 @@ async def _desk(request: Request) -> Response:
                 "version": model.version,
                 "takes_corrections": model.config.patches.corrections,
             },
-            "open": [_listed(key, one) for key, one in served.desk.opened().items()],
+            "open": [_listed(key, one) for key, one in served.desk.opened().items() if one.listed],
             "given": [one.to_json(index) for index, one in enumerate(served.given)],
             "saves": {"folder": served.out is not None, "pacs": served.pacs is not None},
             "pacs": served.pacs is not None,

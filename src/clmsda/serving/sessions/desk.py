@@ -28,8 +28,8 @@ class Opened:
     """A CT that is open. path, series: where it was read from, None for voxels that a program sent.
 
     name: for people. warnings: what was said when it was read. private: a folder of its own, which goes with it.
-    used: when, last (`time.monotonic`). saving: held while results are written. listed: whether it is offered to
-    everybody; what another viewer sent is that viewer's.
+    listed: whether it is offered to everybody; what another viewer sent is that viewer's. used: when, last
+    (`time.monotonic`). saving: held while results are written.
     """
 
     session: Session
@@ -57,7 +57,7 @@ class Desk:
         self._putting = threading.Lock()
 
     def read(self, path: Path, series: str | None = None, *, name: str = "", private: Path | None = None) -> str:
-        """Read a CT and open it; what is open already keeps its id. Raises InputError."""
+        """Read a CT and open it; what is open already keeps its id. Raises InputError, Busy."""
         with self._lock:
             for key, opened in self._open.items():
                 if opened.path == path and opened.series == series:
@@ -84,12 +84,13 @@ class Desk:
 
         What is kept has one session at a time: the same CT of the same source is the one that is open already, of
         another source it is refused (SessionError). private: removed when the CT is closed, or was open already.
+        listed: as `Opened.listed`. Raises Busy where there is no room for it.
         """
+        opened = (name, path, series, tuple(warnings), private, listed)
         with self._putting:
             key = self._open_already(volume) if kept and self.folder is not None else None
             if key is None:
-                session = self._session(volume, kept)
-                return self._put(Opened(session, name, path, series, tuple(warnings), private, listed))
+                return self._put(Opened(self._session(volume, kept), *opened))
         _remove(private)
         return key
 
