@@ -146,7 +146,7 @@ class Tab:
             return np.asarray(image.convert("RGBA"))
 
     def ball(self, plane: str) -> NDArray[np.float64]:
-        """(2, 2) pixels of a pane: upper left and lower right of the one bright blob that touches no border of the CT."""
+        """(2, 2) pixels of a pane: upper left and lower right of the one bright blob that is as round as a ball."""
         gray = self.canvas(plane, "image")[:, :, 0] > 128
         labels, _ = ndimage.label(gray)
         found = [box for number, box in enumerate(ndimage.find_objects(labels), 1) if _is_ball(labels[box] == number)]

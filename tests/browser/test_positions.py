@@ -135,7 +135,7 @@ def check_layout(opened: Tab) -> None:
     sides = {"axial": (1, -1), "coronal": (1, -1), "sagittal": (-1, -1)}  # left, front and head of the middle
     for plane, (right, down) in sides.items():
         x, y = opened.ball(plane).mean(axis=0) - np.array(opened.state(f"panes.{plane}.size")) / 2
-        assert x * right > 0 and y * down > 0, f"{plane}: the ball lies {x:.0f} pixels right, {y:.0f} below of the middle"
+        assert x * right > 0 and y * down > 0, f"{plane}: the ball lies {x:.0f}, {y:.0f} pixels from the middle"
     letters = {"axial": "R L A P", "coronal": "R L S I", "sagittal": "A P S I"}
     for plane, expected in letters.items():
         found = opened.state(f"['left', 'right', 'top', 'bottom'].map((side) => state.planes.{plane}.letters[side][0])")

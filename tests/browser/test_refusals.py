@@ -84,10 +84,10 @@ def test_work_is_called_off(opened: Tab) -> None:
 
 def test_a_server_that_is_gone_is_said(browser: Browser, tmp_path: Path) -> None:
     write_image(lung(ONE), tmp_path / "ct.nii.gz")
-    with serving(tmp_path / "ct.nii.gz", "--model", save_model(tmp_path), state=tmp_path / "state") as running:
-        with tab(browser, running.address) as opened:
-            opened.open(running.key)
-            running.process.kill()
-            running.process.wait(30)
-            opened.go_to(ONE[0])
-            assert "does not answer" in opened.refused(lambda: opened.click("axial", ONE[0]))
+    arguments = (tmp_path / "ct.nii.gz", "--model", save_model(tmp_path))
+    with serving(*arguments, state=tmp_path / "state") as running, tab(browser, running.address) as opened:
+        opened.open(running.key)
+        running.process.kill()
+        running.process.wait(30)
+        opened.go_to(ONE[0])
+        assert "does not answer" in opened.refused(lambda: opened.click("axial", ONE[0]))
