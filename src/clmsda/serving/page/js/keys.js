@@ -49,8 +49,8 @@ export const HELP = [
 export function listenToKeys(panes, does) {
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || document.querySelector("dialog[open]")) return;
-    const typing = event.target.closest("input, select, textarea");
-    if (typing) return;
+    if (event.target.closest("input:not([type=range]), select, textarea")) return;
+    if (event.target.closest("input") && /^(Arrow|Page|Home|End)/.test(event.key)) return; // a slider's own
     const onButton = event.target.closest("button, summary, a");
     if (onButton && (event.key === "Enter" || event.key === " ")) return;
     if (act(event, panes, does)) event.preventDefault();
