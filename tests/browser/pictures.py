@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from chromium import Tab, launch, tab
+from PIL import Image
 from playwright.sync_api import sync_playwright
 from serve_process import serving
 
@@ -52,6 +53,10 @@ def main(out: Path) -> None:
                 tablet.page.wait_for_timeout(500)
                 tablet.page.screenshot(path=out / "page-tablet.png")
         browser.close()
+    for path in out.glob("page*.png"):
+        with Image.open(path) as picture:
+            small = picture.convert("RGB").quantize(256)
+        small.save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import { goTo } from "./prompts.js";
 import { lesions, state } from "./state.js";
 import { during, say } from "./work.js";
 
+const input = document.getElementById("former-file");
 const panel = document.getElementById("former");
 const WORDS = { CR: "complete response", PR: "partial response", SD: "stable disease", PD: "progressive disease", NE: "not evaluable" };
 let stands = ""; // the lesions that the table is about
@@ -13,12 +14,16 @@ let stands = ""; // the lesions that the table is about
 export function compare() {
   if (!state.ct) return;
   if (!lesions().some((one) => one.measurement)) return say("There is no lesion to compare yet: click into a tumor first.", "error");
-  const input = Object.assign(document.createElement("input"), { type: "file", accept: ".json,.dcm,application/json,application/dicom" });
-  input.addEventListener("change", () => input.files.length && load(input.files[0]));
   input.click();
 }
 
-export async function load(file) {
+input.addEventListener("change", () => {
+  const [file] = input.files;
+  input.value = "";
+  if (file) load(file);
+});
+
+async function load(file) {
   const path = `/api/ct/${state.ct.id}/former`;
   const answer = await during("comparing with the former scan", () => send(path, [file]));
   if (answer) show(answer, file.name);
@@ -56,8 +61,8 @@ function show(report, name) {
   const sums = before === null ? "" : `Sum of targets ${number(before)} → ${number(mm)} mm (${percent(change)})`;
   const reasons = report.follow_ups.flatMap((one) => one.reasons ?? []);
   const notes = made("ul", "", "warnings");
-  notes.append(...[...reasons, ...report.notes].map((text) => made("li", text)));
-  panel.replaceChildren(head, made("p", name, "file"), verdict, made("p", sums), table(report), notes);
+  notes.append(...report.notes.map((text) => made("li", text)));
+  panel.replaceChildren(head, made("p", name, "file"), verdict, made("p", sums), table(report), made("p", reasons.join("; "), "file"), notes);
   panel.hidden = false;
 }
 

@@ -113,7 +113,9 @@ function drawReadings() {
   put("hint", hint(index));
 }
 
-function hint(index) {
+function hint(under) {
+  const { drawing } = state;
+  const index = drawing?.to ? drawing.from.map((value, axis) => (value + drawing.to[axis]) / 2) : under;
   const chosen = lesionOf(state.selected);
   const label = meant(index);
   if (state.outside) return chosen ? `Click: outside of lesion ${chosen.label}.` : "Click: outside of the lesion there.";

@@ -25,7 +25,8 @@ export function drawOver(pane, on, ratio) {
 // Twice: dark and wide below, so that a line shows on lung and on bone alike.
 function stroke(on, color, width, path, dash = []) {
   on.setLineDash(dash);
-  for (const [style, wide] of [["rgba(0,0,0,.65)", width + 2], [color, width]]) {
+  const shade = dash.length ? ["rgba(0,0,0,.45)", width + 1] : ["rgba(0,0,0,.65)", width + 2];
+  for (const [style, wide] of [shade, [color, width]]) {
     on.beginPath();
     path();
     on.strokeStyle = style;

@@ -25,8 +25,11 @@ export async function take(ct) {
   return ct.lesions;
 }
 
-// Which lesion a point inside belongs to: the selected one where it lies near, else a new one (null).
+// Which lesion a point inside, or the middle of a line or box, belongs to: one that holds it, the selected one where it
+// lies near, else a new one (null).
 export function meant(index) {
+  const there = lesionAt(index);
+  if (there) return there.label;
   const lesion = lesionOf(state.selected);
   if (!lesion) return null;
   const reach = NEAR_MM + (lesion.measurement?.long_axis_mm ?? 0) / 2;

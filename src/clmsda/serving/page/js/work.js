@@ -89,4 +89,5 @@ export async function attempt(work) {
   }
 }
 
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+// With a capital, unless it begins with a file's name.
+const sentence = (text) => text.replace(/^[a-z](?=[a-z'-]*([ ,:]|$))/, (first) => first.toUpperCase());
