@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
+import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from clmsda.serving.web import Server
 
 SHORTEST_KEY = 8
+WORKERS = "clmsda-worker"
+"""How the threads of the long work are called."""
 
 
 def serve(
@@ -62,8 +66,14 @@ def serve(
     """
     access = _access(host, key)
     server = None if pacs is None else _pacs(pacs, header, ca)
-    with suppress(KeyboardInterrupt):
+    code = 0
+    try:
         _serve(cts or (), access, port, out, server, model, device, most_mb, no_open)
+    except KeyboardInterrupt:
+        pass
+    except SystemExit as left:  # of a signal
+        code = left.code if isinstance(left.code, int) else 1
+    _leave(code)
 
 
 def _access(host: str, key: str | None) -> Access:
@@ -88,10 +98,23 @@ def _access(host: str, key: str | None) -> Access:
     return Access(host=host) if key is None else Access(host=host, key=key, keyed=True)
 
 
+def _leave(code: int) -> None:
+    """End the command; at once where a network is still at work, whose threads would abort a Python that ends."""
+    if any(thread.name.startswith(WORKERS) for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise typer.Exit(code)
+
+
 def _check_extra() -> None:
     """Raise MissingExtra unless the libraries of the server are installed."""
+    from importlib.util import find_spec
+
     from clmsda.serving.errors import MissingExtra
 
+    if find_spec("blosc2") is None:  # it takes seconds to import, and only some viewers need it
+        raise MissingExtra(ImportError(name="blosc2"), "the server", "serve")
     try:
         import python_multipart  # noqa: F401
         import starlette  # noqa: F401

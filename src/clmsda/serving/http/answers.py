@@ -90,4 +90,9 @@ async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=499)
 
 
-HANDLERS: dict[Any, Handler] = {InputError: _refused, HTTPException: _unknown, ClientDisconnect: _gone}
+HANDLERS: dict[Any, Handler] = {
+    InputError: _refused,
+    HTTPException: _unknown,
+    ClientDisconnect: _gone,
+    Exception: _refused,
+}

@@ -64,7 +64,7 @@ def build(served: Served, access: Access) -> ASGIApp:
             Route("/", start),
             Mount("/api", routes=api, middleware=[keyed]),
             *_protocols(served, access),
-            Mount("/", pages),
+            *([Mount("/", pages)] if PAGE.is_dir() else []),
         ],
         exception_handlers=HANDLERS,
         lifespan=_alive,

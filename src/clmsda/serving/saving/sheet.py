@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT, MARGIN = 8.27, 11.69, 0.6
 LINE = 0.21
 """All in inches."""
-_PLACES = (0.0, 0.24, 0.38, 0.5, 0.64, 0.755, 0.84, 0.93)
+_PLACES = (0.0, 0.22, 0.345, 0.465, 0.585, 0.695, 0.785, 0.905)
 """Where the columns of the table begin, over the width of the text."""
 _LONGEST = 105
 _INK, _FAINT, _NOTICE = "#1b1f24", "#57606a", "#9a3412"
@@ -56,7 +56,7 @@ def _first_page(summary: Summary) -> tuple[Figure, float]:
     for number, row in enumerate((COLUMNS, *summary.rows)):
         for place, text in zip(_PLACES, row, strict=True):
             _write(
-                figure, MARGIN + place * (WIDTH - 2 * MARGIN), y, _cut(text, 24), weight="normal" if number else "bold"
+                figure, MARGIN + place * (WIDTH - 2 * MARGIN), y, _cut(text, 22), weight="normal" if number else "bold"
             )
         y -= LINE * 1.1
     y -= 0.1
