@@ -166,7 +166,7 @@ def test_a_bit_that_is_flipped_in_packed_voxels_is_noticed(tmp_path: Path, suffi
             read_voxels(path)
 
 
-@pytest.mark.parametrize("size", ["10", "99999999999"])
+@pytest.mark.parametrize("size", ["10", "99999999999", "99999999999999999999", "-1", "x"])
 def test_a_wrong_size_of_packed_voxels_is_noticed(lopsided: Volume, tmp_path: Path, size: str) -> None:
     path = tmp_path / "ct.mha"
     write_image(lopsided, path)

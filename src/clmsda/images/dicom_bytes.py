@@ -30,6 +30,8 @@ class _Bounded(BufferedReader):
         self._size = path.stat().st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and 0 <= size <= _HEAD_BYTES:  # nearly always, and no harm
+            return super().read(size)
         left = max(0, self._size - self.tell())
         return super().read(left if size is None or size < 0 else min(size, left))
 

@@ -8,6 +8,7 @@ Formats: http://teem.sourceforge.net/nrrd/format.html, https://itk.org/Wiki/ITK/
 from __future__ import annotations
 
 import re
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,11 +68,12 @@ def check_header(path: Path) -> None:
             raise UnreadableFile(
                 f"{path} keeps its voxels in {file_of_voxels.name}, which is no file beside it: give both"
             )
-    held = sum(one.stat().st_size for one in header.files) * (MOST_DEFLATED if header.packed else 1)
-    if header.size > held:
+    there = sum(one.stat().st_size for one in header.files)
+    held = there * (MOST_DEFLATED if header.packed else 1)
+    if header.size > held or header.stream > there:
         raise UnreadableFile(
-            f"{path} is truncated or damaged: its header claims {'x'.join(map(str, header.sizes))} voxels, of which at "
-            f"most {held} bytes can be there; fetch it again"
+            f"{path} is truncated or damaged: its header claims {'x'.join(map(str, header.sizes))} voxels, more "
+            f"than the {there} bytes that are there can hold; fetch it again"
         )
     if header.checked:
         _check_packed(path, header)
@@ -106,7 +108,8 @@ def _meta(path: Path, head: bytes) -> _Header:
         raise UnreadableFile(f"{path} lists {len(files)} files for {sizes[-1]} slices: expected one for each")
     if packed and (len(files) > 1 or fields.get("headersize", "0") != "0"):
         raise UnreadableFile(f"{path} has packed voxels in several files or behind a header: write it in one file")
-    stream = _whole(fields.get("compresseddatasize", ""))
+    claimed = fields.get("compresseddatasize", "0")
+    stream = _whole(claimed) or (0 if claimed == "0" else sys.maxsize)  # what is no number, no file holds
     return _Header(sizes, prod(sizes) * item, packed, packed, files, length if local else 0, stream)
 
 
