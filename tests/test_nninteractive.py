@@ -176,7 +176,8 @@ CUBE = np.ones((1, 9, 9, 9))
         (lambda c: c.set_image(CUBE), "spacing"),
         (lambda c: c.set_image(np.concatenate([CUBE, CUBE]), {"spacing": [1, 1, 1]}), "(1, slices, rows, columns)"),
         (lambda c: c.set_image(CUBE, {"spacing": [1, 1, 1]}), "Hounsfield"),
-        (lambda c: c.set_image(CUBE, {"spacing": [1, 1, 0]}), "not independent"),
+        (lambda c: c.set_image(CUBE, {"spacing": [1, 1, 0]}), "spacing.2"),
+        (lambda c: c.set_image(CUBE, {"spacing": [1, 1, float("inf")]}), "spacing.2"),
         (lambda c: c.set_image(CUBE, {"spacing": [1, 1, 0.001]}), "not those of a chest CT"),
     ],
 )

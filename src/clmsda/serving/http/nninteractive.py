@@ -14,7 +14,7 @@ from math import floor, prod
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, Le, Len
+from annotated_types import Ge, Gt, Le, Len
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 from starlette.concurrency import run_in_threadpool
@@ -47,7 +47,7 @@ _Three = Len(3, 3)
 
 @dataclass
 class _Properties:
-    spacing: Annotated[list[float], _Three]
+    spacing: Annotated[list[Annotated[float, Gt(0), Le(1e6)]], _Three]
 
 
 @dataclass
