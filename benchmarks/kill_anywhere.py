@@ -108,7 +108,7 @@ def kill_all(
                 continue
             trial = Trial.begin(command, home, folder / command.name.replace(" ", "-"), record, bar.console)
             while record.kills(command.name) < each:
-                rng = random.Random(f"{seed} {command.name} {record.kills(command.name)}")
+                rng = random.Random(f"{seed} {command.name} {record.counts.get(command.name)}")
                 trial.chain(rng, each - record.kills(command.name))
                 bar.update(task, completed=sum(record.kills(one.name) for one in chosen))
 
@@ -154,8 +154,11 @@ class Trial:
             if not done.killed:
                 break
             before = self.look(before, at_write)
-        status, said = run(self.home, self.command.arguments(out), self.folder)
+        status, said = (0, "") if done.killed else (done.status, done.said)
         left = debris(out) + debris(self.folder / "tmp")
+        if done.killed and (before != self.whole or left):  # what is complete may refuse to be made again: `pacs pull`
+            status, said = run(self.home, self.command.arguments(out), self.folder)
+            left = debris(out) + debris(self.folder / "tmp")
         problem = f"exit status {status}: {said[-2000:]}" if status else ", ".join(left) or self.differing(out)
         self.record.add(**{"command": self.command.name, "ends": 1, "ends wrong": problem})
         if problem:

@@ -100,7 +100,7 @@ def test_a_box_in_space_or_on_any_plane(client: Client, ct: Volume, flat: int | 
     bounds = np.stack([where.min(axis=0), where.max(axis=0) + 1], axis=1)
     if flat is not None:
         bounds[flat] = np.array([0, 1]) + at(ct, OTHER)[flat]
-    client.add_bbox_interaction(bounds.tolist(), include_interaction=True)
+    client.add_bbox_interaction((bounds + 0.3).tolist(), include_interaction=True)  # fractions, as napari sends
     assert f1(client.target_buffer, ct, OTHER) > 0.9
 
 
@@ -168,6 +168,7 @@ CUBE = np.ones((1, 9, 9, 9))
         (lambda c: c.add_bbox_interaction([[1, 9], [1, 9], [1, 9]], False), "click outside of it instead"),
         (lambda c: c.add_bbox_interaction([[90, 99], [1, 9], [1, 9]], True), "within the image"),
         (lambda c: c.add_bbox_interaction([[1, 9], [1, 9]], True), "bbox_coords"),
+        (lambda c: c.add_bbox_interaction([[1, 9], [1, 9], [np.nan, 9]], True), "bbox_coords"),
         (lambda c: c.add_point_interaction([5, 5], True), "coordinates"),
         (lambda c: c.add_initial_seg_interaction(DRAWN[1:]), "a mask of the image's shape"),
         (lambda c: c.set_target_buffer(np.zeros((2, 2, 2), np.uint8)), "a buffer of the image's shape"),
@@ -175,7 +176,8 @@ CUBE = np.ones((1, 9, 9, 9))
         (lambda c: c.set_image(CUBE), "spacing"),
         (lambda c: c.set_image(np.concatenate([CUBE, CUBE]), {"spacing": [1, 1, 1]}), "(1, slices, rows, columns)"),
         (lambda c: c.set_image(CUBE, {"spacing": [1, 1, 1]}), "Hounsfield"),
-        (lambda c: c.set_image(CUBE, {"spacing": [1, 1, 0]}), "not independent"),
+        (lambda c: c.set_image(CUBE, {"spacing": [1, 1, 0]}), "spacing.2"),
+        (lambda c: c.set_image(CUBE, {"spacing": [1, 1, float("inf")]}), "spacing.2"),
         (lambda c: c.set_image(CUBE, {"spacing": [1, 1, 0.001]}), "not those of a chest CT"),
     ],
 )

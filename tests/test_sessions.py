@@ -231,3 +231,42 @@ def test_a_point_after_one_that_found_nothing_stands_for_it(session: Session) ->
     lesion = session.prompt(Point(ONE[0]), nothing.label)
     assert lesion.now.measurement and lesion.said[-1] == Point(ONE[0])
     assert isinstance(session.prompt(Point(ONE[0]), 1).said[-1], Inside)
+
+
+def test_a_description_is_one_change_and_nothing_where_it_says_nothing_new(session: Session) -> None:
+    session.prompt(Point(ONE[0]))
+    session.describe(1, name="apex", organ="lymph node", accepted=True)
+    revision = session.revision
+    session.describe(1, name="apex", accepted=True)
+    assert session.revision == revision
+    session.undo()
+    assert (session.lesion(1).name, session.lesion(1).organ, session.lesion(1).accepted) == ("", "lung", False)
+    session.clear()
+    with pytest.raises(NoSuchLesion):
+        session.delete(1)
+
+
+def test_a_step_is_found_even_where_it_was_undone(session: Session) -> None:
+    uid = session.prompt(Point(ONE[0])).now.uid
+    session.undo()
+    assert session.step(uid).uid == uid
+    with pytest.raises(SessionError, match="no such step"):
+        session.step("another")
+
+
+def test_one_ct_has_one_session_that_writes_its_folder(ct: Volume, tmp_path: Path) -> None:
+    for name in ("a/ct.nii.gz", "b/ct.nii.gz", "other.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_image(ct, tmp_path / name)
+    desk, private = Desk(model(), tmp_path / "kept"), tmp_path / "private"
+    private.mkdir()
+    key = desk.read(tmp_path / "a" / "ct.nii.gz")
+    assert desk.read(tmp_path / "b" / "ct.nii.gz", private=private) == key and not private.exists()
+    with pytest.raises(SessionError, match=r"open already, as ct\.nii\.gz"):
+        desk.read(tmp_path / "other.nii.gz")
+    desk.close(key)
+    private.mkdir()
+    key = desk.read(tmp_path / "other.nii.gz", private=private)
+    desk.close(key)
+    assert not private.exists()
+    desk.worker.stop()

@@ -109,8 +109,12 @@ def _leave(code: int) -> None:
 
 def _check_extra() -> None:
     """Raise MissingExtra unless the libraries of the server are installed."""
+    from importlib.util import find_spec
+
     from clmsda.serving.errors import MissingExtra
 
+    if find_spec("blosc2") is None:  # it takes seconds to import, and only some viewers need it
+        raise MissingExtra(ImportError(name="blosc2"), "the server", "serve")
     try:
         import python_multipart  # noqa: F401
         import starlette  # noqa: F401

@@ -120,7 +120,10 @@ def _read(path: Path) -> Background:
         _check_spacing(ct.grid, 0.05, 25.0)
         _check_spacing(lung.grid, _STEP_MM / 2, 2 * _STEP_MM)
         sites = _sites(lung, resample(ct, lung.grid, fill=None).voxels)
-        return Background(path.stem, ct, lung, sites, *(float(values[name]) for name in _MEASURED))
+        measured = [float(values[name]) for name in _MEASURED]
+        if not np.isfinite(measured).all():  # as JSON may have them
+            raise BackgroundError(f"expected {', '.join(_MEASURED)} to be numbers, found {measured}")
+        return Background(path.stem, ct, lung, sites, *measured)
     except (OSError, ArithmeticError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = f" ({error})" if isinstance(error, InputError) else ""
         raise BackgroundError(

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clmsda.errors import InputError
+from clmsda.errors import InputError, heard
 from clmsda.geometry import Grid, Volume
 from clmsda.images import as_ct, read_ct, read_mask, write_mask
 from clmsda.images.orientation import axial_first
@@ -150,8 +150,9 @@ class Datastore:
                 return desk.get(image.opened).session
             except NotOpen:
                 image.opened = None
-        volume, image.grid = self.read(image)
-        image.opened = desk.put(volume, name="of another viewer", kept=False, listed=False)
+        with heard(here=True) as warnings:
+            volume, image.grid = self.read(image)
+        image.opened = desk.put(volume, name="of another viewer", warnings=warnings, kept=False, listed=False)
         return desk.get(image.opened).session
 
     def read(self, image: Image) -> tuple[Volume, Grid]:

@@ -32,12 +32,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """A lesion, and what it was found in. stored: the grid of the image's own file."""
+    """A lesion, and what it was found in. stored: the grid of the image's own file. warnings: of that file."""
 
     lesion: Lesion
     session: Session
     stored: Grid
     name: str
+    warnings: tuple[str, ...]
 
     @property
     def mask(self) -> Volume:
@@ -48,6 +49,7 @@ class _Found:
         return {
             "label_names": {self.name: 1},
             "lesion": self.lesion.to_json(),
+            "warnings": list(self.warnings),
             "model": self.session.model.version,
             "notice": "For research use only. Not for clinical decisions.",
         }
@@ -75,7 +77,8 @@ async def infer(request: Request, store: Datastore, image: Image, form: Form) ->
         return started(session, onto(mask, session.volume.grid).voxels != 0, said, say)
 
     lesion = await worked(request, store.served.desk.worker, "prompt", work)
-    found = _Found(lesion, session, stored, clicks.label[:64])
+    warnings = store.served.desk.get(image.opened or "").warnings
+    found = _Found(lesion, session, stored, clicks.label[:64], warnings)
     return await worked(request, store.served.files, "answer", lambda say: _answer(found, image, output))
 
 

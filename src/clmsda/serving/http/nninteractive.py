@@ -10,11 +10,11 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from math import prod
+from math import floor, prod
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, Le, Len
+from annotated_types import Ge, Gt, Le, Len
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 from starlette.concurrency import run_in_threadpool
@@ -26,6 +26,7 @@ from clmsda.errors import InputError
 from clmsda.geometry import Grid, Volume
 from clmsda.images import as_ct
 from clmsda.images.plausibility import check_size
+from clmsda.models import available
 from clmsda.prompts import Outside
 from clmsda.serving.http import packed
 from clmsda.serving.http.answers import TooMuch
@@ -40,12 +41,13 @@ PROTOCOL = "2.6.0"
 MOST_JSON = 1 << 16
 
 _Index = Annotated[int, Ge(-(2**31)), Le(2**31)]
+_Edge = Annotated[float, Ge(-(2**31)), Le(2**31)]
 _Three = Len(3, 3)
 
 
 @dataclass
 class _Properties:
-    spacing: Annotated[list[float], _Three]
+    spacing: Annotated[list[Annotated[float, Gt(0), Le(1e6)]], _Three]
 
 
 @dataclass
@@ -68,7 +70,7 @@ class _Click:
 
 @dataclass
 class _Bounds:
-    bbox_coords: Annotated[list[Annotated[list[_Index], Len(2, 2)]], _Three]
+    bbox_coords: Annotated[list[Annotated[list[_Edge], Len(2, 2)]], _Three]
     include_interaction: bool
     run_prediction: bool = True
 
@@ -135,7 +137,7 @@ class _Viewers:
                 "patch_size": list(self.desk.model.config.patches.shape),
                 "do_autozoom": True,
                 "inference_session_version": PROTOCOL,
-                "license": "Apache-2.0 (clmsda, code and shipped weights); for research use only",
+                "license": _license(self.desk.model.name),
                 "supports_undo": True,
                 "server": software(),
                 "model": self.desk.model.version,
@@ -235,7 +237,8 @@ class _Viewers:
         def work(outlining: Outlining, say: Say) -> bool:
             if not given.include_interaction:
                 raise InputError("a box says where the tumor is, not where it is not: click outside of it instead")
-            said = box(given.bbox_coords, outlining.session.volume.grid)
+            bounds = [[floor(edge + 0.5) for edge in pair] for pair in given.bbox_coords]  # napari's are fractions
+            said = box(bounds, outlining.session.volume.grid)
             return outlining.said(said, now=given.run_prediction, say=say)
 
         return await self._predicted(request, work)
@@ -303,6 +306,11 @@ class _Viewers:
         self.leases.reap()
         if len(self.leases):
             self._reap_later()
+
+
+def _license(model: str) -> str:
+    weights = "Apache-2.0" if model in available() else "of your own file: see where it comes from"
+    return f"clmsda: code Apache-2.0, weights {weights}; for research use only"
 
 
 def _token(request: Request) -> str | None:
