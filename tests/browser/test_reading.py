@@ -172,7 +172,7 @@ def test_a_former_scan_is_loaded_beside(opened: Tab, phantom: tuple[Path, Measur
     path = tmp_path / "former.json"
     path.write_text(json.dumps(former), encoding="utf8")
     with opened.page.expect_file_chooser() as chooser:
-        opened.page.keyboard.press("c")
+        opened.page.get_by_role("button", name="Compare").click()
     chooser.value.set_files(path)
     opened.until("document.querySelector('#former table')", 30)
     text = opened.page.inner_text("#former")
