@@ -118,6 +118,11 @@ def test_a_process_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     assert sorted(found) == sorted([-7, *(number for number in range(20) if number != 7)])
 
 
+def test_an_idle_process_takes_over_from_one_that_is_killed_last(tmp_path: Path) -> None:
+    tasks = [(0, str(tmp_path)), (14, str(tmp_path))]
+    assert sorted(spread(tasks, 2, ready, lambda task: -1)) == [0, 14]
+
+
 def test_a_mistake_of_ours_ends_the_work(tmp_path: Path) -> None:
     with pytest.raises(PoolError, match="ValueError: wrong"):
         list(spread([(-1, str(tmp_path))], 1, ready, lambda task: 0))
@@ -144,5 +149,5 @@ def test_the_parent_killed_for_real_goes_on(model: Path, tmp_path: Path) -> None
     assert done.returncode == 0 and "10 of 10 done" in done.stdout
     after = {path.parent.name: path.stat().st_mtime_ns for path in out.glob("cases/case-*/outcome.json")}
     assert sorted(after) == names and {name: after[name] for name in kept} == kept
-    assert not list(out.glob("cases/.*")), "no debris"
+    assert not list(out.glob(".*")) and not list(out.glob("cases/.*")), "no debris"
     assert json.loads((out / "cases/case-03/outcome.json").read_text())["lesions"][0]["label"] == 1

@@ -24,7 +24,8 @@ from clmsda.training.config import (
     PromptingConfig,
     ViewConfig,
 )
-from clmsda.training.samples import Mixed, _ended, open_samples
+from clmsda.training.ending import ended
+from clmsda.training.samples import Mixed, open_samples
 
 PATIENTS = "patient,collection,part\nA,LIDC-IDRI,train\nB,LIDC-IDRI,train\nC,LIDC-IDRI,validation\nD,LIDC-IDRI,test\n"
 
@@ -107,7 +108,7 @@ def test_a_scan_may_end_anywhere_for_phantoms_too(cohort: CohortShare) -> None:
 def test_a_scan_that_ends_goes_on_as_its_border() -> None:
     grid = Grid.axial((5, 5, 5), (2.0, 2.0, 2.0), center_mm=(0, 0, 0))
     hu = np.arange(125).reshape(5, 5, 5)
-    shown, within = _ended(hu, grid, np.zeros(3), np.array([[2.5, np.inf, 0.1], [np.inf, 4.1, 3.9]]))
+    shown, within = ended(hu, grid, np.zeros(3), np.array([[2.5, np.inf, 0.1], [np.inf, 4.1, 3.9]]))
     assert within[1:, :, 2:4].all() and within.sum() == 4 * 5 * 2
     assert (shown[within] == hu[within]).all()
     assert (shown[0] == shown[1]).all() and (shown[:, :, 4] == shown[:, :, 3]).all()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from clmsda.batch.errors import BatchError
 from clmsda.batch.table import Row
-from clmsda.files import make_folder, replacing
+from clmsda.files import make_folder, replacing, temporary_folder
 
 FILE = "outcome.json"
 SETTINGS = "batch.json"
@@ -99,18 +98,10 @@ class Folder:
 
     @contextmanager
     def making(self) -> Iterator[Path]:
-        """A folder beside the others to make files in; it is gone afterwards unless it was put in place."""
-        path = Path(tempfile.mkdtemp(prefix=".", dir=self.cases))
-        try:
+        """A folder to make files in; it is gone afterwards unless it was put in place. So are those of killed ones."""
+        with temporary_folder(self.path) as path:
             path.chmod(0o755)
             yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
-
-    def sweep(self) -> None:
-        """Take away what processes left that were killed in the middle."""
-        for path in self.cases.glob(".*"):
-            shutil.rmtree(path, ignore_errors=True)
 
     def retry(self) -> int:
         """Forget failures, so that they are tried again; returns how many."""

@@ -28,7 +28,7 @@ class PoolError(RuntimeError):
 
 
 class _Hand(Generic[Task]):
-    """One process, the line to it, and the task that it is at."""
+    """One process, the line to it, and the task that it is at, and which attempt at it this is."""
 
     def __init__(self, start: Callable[[], Callable[[Task], Any]]) -> None:
         context = multiprocessing.get_context("spawn")
@@ -38,9 +38,10 @@ class _Hand(Generic[Task]):
         theirs.close()
         self.ready = False
         self.task: Task | None = None
+        self.attempt = 0
 
-    def give(self, task: Task) -> None:
-        self.task = task
+    def give(self, task: Task, attempt: int) -> None:
+        self.task, self.attempt = task, attempt
         with suppress(OSError):  # it died meanwhile: its end is noticed, and the task given to another
             self.line.send(task)
 
@@ -81,13 +82,15 @@ def spread(
     process was killed `ATTEMPTS` times. Raises PoolError.
     """
     waiting = deque((task, 1) for task in tasks)
-    attempts: dict[int, int] = {}
     hands: list[_Hand[Task]] = []
     fallen = 0
     try:
         while waiting or any(hand.task is not None for hand in hands):
             while len(hands) < min(count, len(waiting) + sum(hand.task is not None for hand in hands)):
                 hands.append(_Hand(start))
+            for hand in hands:
+                if waiting and hand.ready and hand.task is None:
+                    hand.give(*waiting.popleft())
             events = wait([hand.line for hand in hands])
             for hand in [hand for hand in hands if hand.line in events]:
                 try:
@@ -98,25 +101,19 @@ def spread(
                     fallen = 0 if hand.ready else fallen + 1
                     if fallen >= START_FAILURES:
                         raise PoolError("the processes end before they begin: look at the messages above") from None
-                    if hand.task is not None:
-                        tried = attempts.pop(id(hand), 1)
-                        if tried >= ATTEMPTS:
-                            yield lost(hand.task)
-                        else:
-                            waiting.appendleft((hand.task, tried + 1))
+                    if hand.task is not None and hand.attempt >= ATTEMPTS:
+                        yield lost(hand.task)
+                    elif hand.task is not None:
+                        waiting.appendleft((hand.task, hand.attempt + 1))
                     continue
                 if message is None:
                     hand.ready, fallen = True, 0
-                else:
-                    right, result = message
-                    hand.task = None
-                    if not right:
-                        raise PoolError(str(result))
-                    yield result
-                if waiting:
-                    task, tried = waiting.popleft()
-                    attempts[id(hand)] = tried
-                    hand.give(task)
+                    continue
+                right, result = message
+                hand.task = None
+                if not right:
+                    raise PoolError(str(result))
+                yield result
     finally:
         for hand in hands:
             hand.end()

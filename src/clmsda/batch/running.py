@@ -51,7 +51,6 @@ def run(
     loaded = models.load(model, device)  # a model that cannot be loaded is refused here, once
     settings = {"model": loaded.version, "frame": wanted.frame, "table": _digest(rows)}
     folder = Folder(out, settings)
-    folder.sweep()
     if retry:
         folder.retry()
     outcomes = {row.name: found for row in rows if (found := folder.outcome(row.name))}

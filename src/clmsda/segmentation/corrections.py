@@ -11,6 +11,7 @@ from scipy import ndimage
 from clmsda.geometry import Grid, Volume
 from clmsda.measurements import bounding_box
 from clmsda.prompts import Request
+from clmsda.prompts.kinds import PointMm, text_of
 from clmsda.segmentation.views import AERATED_HU
 
 BEYOND = 1.25
@@ -48,18 +49,21 @@ def by_rule(mask: NDArray[np.bool_], image: Volume, request: Request) -> tuple[N
     upper = np.minimum(corners.max(axis=0) + margin + 1, mask.shape).astype(int)
     where = tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))
     changed = mask.copy()
-    changed[where], said = by_balls(mask[where], image.crop(lower, upper), request)
+    changed[where], done = by_balls(mask[where], image.crop(lower, upper), request)
+    said = [f"the model takes no corrections; at {text_of(point)} LPS mm {what}" for point, what in done]
     return changed, said + ignored(changed, image.grid, request)
 
 
-def by_balls(mask: NDArray[np.bool_], image: Volume, request: Request) -> tuple[NDArray[np.bool_], list[str]]:
-    """Follow by geometry the corrections that the network did not follow, and say so.
+def by_balls(
+    mask: NDArray[np.bool_], image: Volume, request: Request
+) -> tuple[NDArray[np.bool_], list[tuple[PointMm, str]]]:
+    """Follow by geometry the corrections that a mask does not follow; returns it, and what was done at which points.
 
     A point that lies deepest in an error is about as far from the mask's border as from the true one. So a ball
     that reaches `BEYOND` the mask's border is taken away around a point outside, and added around a point inside (lung
     and air left out), but never as far as a point that says the contrary. image: HU on the mask's grid.
     """
-    grid, said = image.grid, []
+    grid, done = image.grid, []
     for points, value, contrary in (
         (request.outside, False, request.marks.inside),
         (request.inside, True, request.outside),
@@ -73,13 +77,8 @@ def by_balls(mask: NDArray[np.bool_], image: Volume, request: Request) -> tuple[
             index = np.moveaxis(np.indices(mask.shape), 0, -1) - grid.to_index(point)
             ball = np.linalg.norm(index * grid.spacing_mm, axis=-1) <= reach
             mask = mask | (ball & (image.voxels > AERATED_HU)) if value else mask & ~ball
-            done = f"a ball of {reach:.1f} mm was {'added' if value else 'taken away'} around it"
-            said.append(f"the model did not follow the point {_text(point)}: {done}")
-    return mask, said
-
-
-def _text(point: Sequence[float]) -> str:
-    return ", ".join(f"{x:.1f}" for x in point) + " LPS mm"
+            done.append((point, f"a ball of {reach:.1f} mm was {'added' if value else 'taken away'} around it"))
+    return mask, done
 
 
 def _near(labels: NDArray, grid: Grid, point: Sequence[float]) -> set[int]:
@@ -101,5 +100,5 @@ def ignored(mask: NDArray[np.bool_], grid: Grid, request: Request) -> list[str]:
         for point in points:
             k, row, column = np.clip(np.rint(grid.to_index(point)).astype(int), 0, np.array(mask.shape) - 1)
             if bool(mask[k, row, column]) != value:
-                said.append(f"the point {word} at {_text(point)} was not followed: give another one near it")
+                said.append(f"the point {word} at {text_of(point)} LPS mm was not followed: give another one near it")
     return said

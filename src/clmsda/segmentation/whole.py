@@ -19,6 +19,7 @@ from clmsda.measurements import bounding_box, measure
 from clmsda.models import Model
 from clmsda.patches import AXIAL, cut, restore, view_grid
 from clmsda.prompts import Request
+from clmsda.prompts.kinds import text_of
 from clmsda.segmentation.answer import Answer
 from clmsda.segmentation.corrections import by_balls, ignored, localized
 from clmsda.segmentation.sizing import LARGEST_MM, SMALLEST_MM, UNSETTLED, Sized, as_told, find_size
@@ -156,7 +157,8 @@ def _corrected(volume: Volume, model: Model, request: Request, answer: Answer) -
     window = before.crop(lower, upper)
     wanted = resample(_float(after), window.grid, fill=0).voxels > 0.5
     voxels = localized(window.voxels, wanted, window.grid, request)
-    voxels, said = by_balls(voxels, volume.crop(lower, upper), request)
+    voxels, done = by_balls(voxels, volume.crop(lower, upper), request)
+    said = [f"the model did not follow the point {text_of(point)} LPS mm: {what}" for point, what in done]
     changed = before.voxels.copy()
     changed[tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))] = voxels
     said += ignored(changed, volume.grid, request)

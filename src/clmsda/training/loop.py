@@ -389,6 +389,7 @@ def _on(batch: Any, device: torch.device) -> Any:
 
 def pays_in_half(device: torch.device) -> bool:
     """Whether a device has instructions for bfloat16: CUDA, and CPUs with AMX or AVX512-BF16. Others emulate it."""
-    if device.type == "cpu":
-        return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    if device.type == "cpu":  # older versions of torch cannot tell
+        asked = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+        return any(ask() for ask in asked if ask is not None)
     return device.type == "cuda"

@@ -25,7 +25,7 @@ from clmsda.patches import (
     known,
     view_grid,
 )
-from clmsda.training import prompting
+from clmsda.training import ending, prompting
 from clmsda.training.config import PHANTOMS, AgainConfig, ConfigError, DataConfig, TrainingConfig, ViewConfig
 
 VALIDATION_SEED = 1_000_000_007
@@ -282,7 +282,7 @@ class Subject(NamedTuple):
         if noise_hu:
             hu = hu + rng.normal(0, noise_hu, hu.shape).astype(np.float32)
         if self.ends_mm is not None:
-            hu, within = _ended(hu, grid, self.middle, self.ends_mm)
+            hu, within = ending.ended(hu, grid, self.middle, self.ends_mm)
             seen = seen & torch.from_numpy(within).reshape(seen.shape)
         return torch.from_numpy(channels(hu, grid, patches, self.marks)), share, seen
 
@@ -290,7 +290,7 @@ class Subject(NamedTuple):
 def _pair(subject: Subject, patches: PatchConfig, views: ViewConfig, rng: np.random.Generator) -> Pair:
     augmentation = views.augmentation.draw(rng, patches.spatial_dims)
     if views.cropped and rng.random() < views.cropped:
-        subject = subject._replace(ends_mm=_ends(subject.size_mm, rng))
+        subject = subject._replace(ends_mm=ending.ends(subject.size_mm, rng))
     variant_mm, invariant_mm = view_sizes(patches, views, subject.size_mm, rng)
 
     def grid_of(assumed_mm: float, middle: NDArray) -> Grid:
@@ -309,25 +309,6 @@ def _pair(subject: Subject, patches: PatchConfig, views: ViewConfig, rng: np.ran
         again = Again(*seen, torch.from_numpy(_from_first(grid, first)), torch.tensor(clicks), seed)
     ratio, size = (torch.tensor(x, dtype=torch.float32) for x in (variant_mm / invariant_mm, subject.size_mm))
     return Pair(*variant, *invariant, ratio, size, again)
-
-
-def _ends(size_mm: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Where a scan is taken to end, (2, 3) mm: two faces in three, from within the tumor to well beyond it."""
-    ends = size_mm * np.exp(rng.uniform(np.log(0.3), np.log(2.5), (2, 3)))
-    return np.where(rng.random((2, 3)) < 2 / 3, ends, np.inf)
-
-
-def _ended(
-    hu: NDArray, grid: Grid, middle: NDArray[np.float64], ends_mm: NDArray[np.float64]
-) -> tuple[NDArray, NDArray[np.bool_]]:
-    """HU continued outwards from where the scan is taken to end, and where it has not ended yet."""
-    center, last = grid.to_index(middle), np.array(grid.shape) - 1
-    low = np.clip(np.ceil(center - ends_mm[0] / grid.spacing_mm), 0, last).astype(int)
-    high = np.clip(np.floor(center + ends_mm[1] / grid.spacing_mm), low, last).astype(int)
-    index = np.ix_(*(np.arange(n + 1).clip(a, b) for n, a, b in zip(last, low, high, strict=True)))
-    within = np.zeros(grid.shape, bool)
-    within[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))] = True
-    return hu[index], within
 
 
 def _second_grid(

@@ -88,30 +88,26 @@ class Desk:
         """
         opened = (name, path, series, tuple(warnings), private, listed)
         with self._putting:
-            key = self._open_already(volume) if kept and self.folder is not None else None
+            ct = digest(volume) if kept and self.folder is not None else ""
+            key = self._open_already(volume, ct) if ct else None
             if key is None:
-                return self._put(Opened(self._session(volume, kept), *opened))
+                return self._put(Opened(self._session(volume, ct), *opened))
         _remove(private)
         return key
 
-    def _session(self, volume: Volume, kept: bool) -> Session:
+    def _session(self, volume: Volume, ct: str) -> Session:
+        """ct: the CT's digest where the session is kept; else empty."""
         self._make_room(volume)
-        folder = self.folder / digest(volume) if self.folder is not None and kept else None
-        return Session(volume, self.model, folder)
+        return Session(volume, self.model, self.folder / ct if self.folder is not None and ct else None, ct=ct)
 
-    def _open_already(self, volume: Volume) -> str | None:
+    def _open_already(self, volume: Volume, ct: str) -> str | None:
         with self._lock:
-            same = [one for one in self._open.items() if one[1].session.folder is not None]
-        same = [one for one in same if one[1].session.volume.grid == volume.grid]
-        ct = digest(volume) if same else ""
+            same = [one for one in self._open.items() if one[1].session.folder and one[1].session.ct == ct]
         for key, opened in same:
-            if opened.session.ct == ct and opened.session.volume.source == volume.source:
+            if opened.session.volume.source == volume.source:
                 opened.used = time.monotonic()
                 return key
-            if opened.session.ct == ct:
-                raise SessionError(
-                    f"the voxels of this CT are open already, as {opened.name}: go on there, or close it"
-                )
+            raise SessionError(f"the voxels of this CT are open already, as {opened.name}: go on there, or close it")
         return None
 
     def _put(self, opened: Opened) -> str:

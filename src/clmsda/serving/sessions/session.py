@@ -40,11 +40,11 @@ class Session:
     ct: the digest of the CT.
     """
 
-    def __init__(self, volume: Volume, model: Model, folder: Path | None = None) -> None:
+    def __init__(self, volume: Volume, model: Model, folder: Path | None = None, *, ct: str = "") -> None:
         self.volume, self.model, self.folder = volume, model, folder
         self.unsaved = ""
         self._lock = threading.RLock()
-        self.ct = keeping.digest(volume)
+        self.ct = ct or keeping.digest(volume)  # a third of a second for a large CT, so done once
         kept = keeping.load(folder, volume, self.ct) if folder is not None else None
         self._history, self._at = kept or ([()], 0)
 
