@@ -33,7 +33,7 @@ class Preloaded:
 
     def __init__(self) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "preloaded"]
+        command = [sys.executable, __file__]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
         self._line()  # it is ready

@@ -16,6 +16,7 @@ from same_voxels import assert_same_voxels
 
 from clmsda import phantoms
 from clmsda.cohorts import Case, Cohort, CohortError, add_case, write_phantoms
+from clmsda.files import OutputError
 from clmsda.geometry import Grid, Volume
 from clmsda.images import check_ct, read_ct, read_mask
 from clmsda.measurements import EmptyMask, measure
@@ -370,7 +371,7 @@ def test_training_reads_a_written_cohort(phantom_cohort: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):  # the command line says it in one line
+    with pytest.raises(OutputError, match="file"):  # the command line says it in one line
         write_phantoms(tmp_path / "file", 1, seed=2, matrix=64)
 
 

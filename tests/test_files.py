@@ -2,6 +2,7 @@
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,17 @@ def test_a_link_is_no_temporary_folder(tmp_path: Path) -> None:
     with temporary_folder(tmp_path):
         assert kept.is_dir()
     assert len(os.listdir(tmp_path)) == 2
+
+
+def test_threads_that_make_temporary_folders_at_once_take_none_of_each_other(tmp_path: Path) -> None:
+    """Each looks through the folder for what dead processes left, also in the moment when another one is made."""
+
+    def make(number: int) -> None:
+        for _ in range(100):
+            with temporary_folder(tmp_path) as folder:
+                (folder / "file").write_text(str(number))
+                assert (folder / "file").read_text() == str(number)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(make, range(8)))
+    assert not list(tmp_path.iterdir())

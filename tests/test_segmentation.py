@@ -273,4 +273,5 @@ def test_impossible_prompts_are_refused_before_any_work() -> None:
 def test_progress_is_told_for_each_lesion() -> None:
     told: list[str] = []
     segment(lung(((0.0, 0.0, 0.0), 20.0)), [Point((0, 0, 0))] * 2, model(), progress=told.append)
-    assert told == ["lesion 1 of 2", "lesion 2 of 2"]
+    assert [text for text in told if ":" not in text] == ["lesion 1 of 2", "lesion 2 of 2"]
+    assert "lesion 2 of 2: looking at the whole" in told

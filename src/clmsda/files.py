@@ -196,7 +196,10 @@ def _locked_folder(parent: Path) -> tuple[Path, int | None]:
     while True:
         folder = parent / f".clmsda-{secrets.token_hex(8)}"
         folder.mkdir(mode=0o700)
-        lock = None if fcntl is None else os.open(folder, os.O_RDONLY)
+        try:
+            lock = None if fcntl is None else os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # taken for left behind, before it could be locked
+            continue
         if lock is None or _still_there(folder, lock):
             return folder, lock
         os.close(lock)
