@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from conftest import rotation
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from clmsda.errors import heard
@@ -121,7 +121,10 @@ def test_any_header_is_read_as_nibabel_reads_it_or_refused_for_a_reason(
     name = "ct.nii.gz" if packed else "ct.nii"
     path = written(tmp_path / name, edit, kind=kind, order=order, version=version)
     header = nib.load(path).header
-    forms = [header.get_sform(), header.get_qform()]
+    try:
+        forms = [header.get_sform(), header.get_qform()]
+    except ValueError:  # nibabel refuses half a turn where rounding made its quaternion a hair too long
+        assume(False)
     corners = np.array([[i, j, k, 1] for i in (0, 4) for j in (0, 3) for k in (0, 2)])
     apart = np.linalg.norm((corners @ (forms[0] - forms[1]).T)[:, :3], axis=1).max()
     half_a_voxel = np.linalg.norm(forms[0][:3, :3], axis=0).min() / 2
@@ -134,6 +137,22 @@ def test_any_header_is_read_as_nibabel_reads_it_or_refused_for_a_reason(
         volume = Volume(volume.voxels[None].squeeze(0), volume.grid)
         written(path, all_of(edit, lambda h: h.set_data_shape(SHAPE)), kind=kind, order=order, version=version)
     assert_as_nibabel_says(volume, path, UNITS[unit])
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("turn", [(0, 1, 180), (0, 1, 179.99), (90, 0, 180), (180, 0, 0), (0, 180, 1e-5)])
+def test_about_half_a_turn_by_qform_is_turned_as_nibabel_turns_it(
+    tmp_path: Path, turn: tuple[float, float, float], version: int
+) -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = rotation(*turn) * [0.8, 0.7, 2.5]
+
+    def edit(header: Any) -> None:
+        header.set_qform(affine, code=1)
+        header["sform_code"] = 0
+
+    path = written(tmp_path / "ct.nii", edit, version=version)
+    assert_as_nibabel_says(read_nifti(path), path)
 
 
 @pytest.mark.parametrize("factor", [1 / 3, 0.97, 1.03, 2, 10])

@@ -109,7 +109,9 @@ class Header:
             found = ", ".join(f"{value:g}" for value in (*b_c_d, *self.fields["offset"]))
             raise UnreadableFile(f"{self.name} has a qform that is no rotation and place: {found}; correct it")
         b, c, d = b_c_d / max(1.0, np.sqrt(square))
-        a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+        rest = 1 - b * b - c * c - d * d
+        # Less than numbers of the header's kind can tell from half a turn is half a turn, as nibabel has it.
+        a = np.sqrt(rest) if rest >= 3 * np.finfo(self.fields["quaternion"].dtype).eps else 0.0
         rotation = np.array(
             [
                 [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
