@@ -20,6 +20,7 @@ from clmsda.geometry import Grid, Volume
 from clmsda.networks import NetworkConfig
 from clmsda.patches import NO_AUGMENTATION, AugmentationConfig, PatchConfig
 from clmsda.training import TrainingConfig, train
+from clmsda.training.averaging import Average
 from clmsda.training.checkpoint import HEADER, CheckpointError
 from clmsda.training.config import ConfigError, DataConfig, LossConfig, OptimizationConfig, ViewConfig
 from clmsda.training.loop import _Run, pays_in_half
@@ -90,9 +91,12 @@ def test_it_learns_spheres_and_writes_a_usable_model(cohort: Path, tmp_path: Pat
     assert json.loads((tmp_path / "run" / "config.json").read_text())["patches"]["mean_size_mm"] > 0
 
 
-@pytest.mark.parametrize("pairs", [True, False])
-def test_stopping_in_good_order_and_resuming_changes_nothing(cohort: Path, tmp_path: Path, pairs: bool) -> None:
+@pytest.mark.parametrize(("pairs", "average"), [(True, 0.0), (False, 0.0), (True, 0.8)])
+def test_stopping_in_good_order_and_resuming_changes_nothing(
+    cohort: Path, tmp_path: Path, pairs: bool, average: float
+) -> None:
     settings = config(cohort, loss=LossConfig(pairs=pairs))
+    settings = replace(settings, optimization=replace(settings.optimization, average=average))
     train(settings, tmp_path / "whole", device="cpu")
     calls = 0
     while not progress(tmp_path / "pieces").get("finished"):
@@ -100,6 +104,29 @@ def test_stopping_in_good_order_and_resuming_changes_nothing(cohort: Path, tmp_p
         calls += 1
     assert calls > 4
     assert_same_weights(tmp_path / "whole", tmp_path / "pieces")
+
+
+def test_a_running_average_keeps_its_share_at_every_step_and_is_shown_only_for_a_while() -> None:
+    network = torch.nn.Linear(1, 1, bias=False)
+    weight = network.weight
+    torch.nn.init.constant_(weight, 1.0)
+    average = Average.start(network, 0.75)
+    for value in (5.0, 8.0):  # 0.75 * 1 + 0.25 * 5 = 2; 0.75 * 2 + 0.25 * 8 = 3.5
+        torch.nn.init.constant_(weight, value)
+        average.follow(network)
+    with average.shown(network):
+        assert weight.item() == 3.5
+    assert weight.item() == 8.0
+
+
+def test_the_model_that_is_kept_is_the_average(cohort: Path, tmp_path: Path) -> None:
+    settings = config(cohort)
+    settings = replace(settings, optimization=replace(settings.optimization, average=0.9, epochs=1))
+    model = models.load(train(settings, tmp_path, device="cpu"), "cpu")
+    kept = tensor_files.read(tmp_path / "checkpoint.safetensors").tensors
+    for name, parameter in model.network.named_parameters():
+        assert torch.equal(parameter, kept[f"average.{name}"])
+        assert not torch.equal(parameter, kept[f"network.{name}"])
 
 
 def test_a_gradient_that_bfloat16_spoils_is_computed_again(cohort: Path, tmp_path: Path) -> None:

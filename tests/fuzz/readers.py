@@ -202,7 +202,7 @@ def _model(at: Path) -> None:
 
 def _checkpoint(at: Path) -> None:
     path = at / "checkpoint.safetensors"
-    checkpoint.load(path, *trained(), TRAINED)
+    checkpoint.load(path, *trained(), {}, TRAINED)
     checkpoint.read_progress(path)
 
 

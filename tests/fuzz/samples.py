@@ -299,7 +299,7 @@ def _tensors(root: Path) -> Made:
     network, optimizer = trained()
     progress = checkpoint.Progress(1, 2, {"total": 0.5}, 0.25, 0, 12.0)
     path = root / "checkpoint" / "checkpoint.safetensors"
-    checkpoint.save(path, network, network.state_dict(), optimizer, progress, TRAINED)
+    checkpoint.save(path, network, network.state_dict(), optimizer, {}, progress, TRAINED)
     yield "checkpoint", root / "checkpoint"
     lung = Volume(np.where(ct().voxels < -500, -5.0, 5.0).astype(np.float32), GRID, "lung")
     background = Background("chest", ct(), lung, np.zeros((1, 3), np.int64), 12.0, 0.5, 45.0)

@@ -1,8 +1,8 @@
 """Checkpoints: everything that a run needs to go on as if it had never stopped.
 
-One safetensors file: tensors of the network, of the best network so far and of the optimizer, and in
-the header the place in the run. Written to a temporary name and renamed, so that a process killed at
-any moment leaves the last whole one.
+One safetensors file: tensors of the network, of the best network so far, of the optimizer and of the weights'
+running average, and in the header the place in the run. Written to a temporary name and renamed, so that a process
+killed at any moment leaves the last whole one.
 """
 
 from __future__ import annotations
@@ -46,12 +46,14 @@ def save(
     network: nn.Module,
     best: dict[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
+    average: dict[str, torch.Tensor],
     progress: Progress,
     config_json: str,
 ) -> None:
     """Write a checkpoint atomically."""
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in average.items()}
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
     header = json.dumps({"progress": asdict(progress), "config": json.loads(config_json)})
@@ -59,9 +61,13 @@ def save(
 
 
 def load(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, config_json: str
+    path: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, torch.Tensor],
+    config_json: str,
 ) -> tuple[Progress, dict[str, torch.Tensor]]:
-    """Restore network and optimizer in place; returns the progress and the best network's tensors.
+    """Restore network, optimizer and running average in place; returns the progress and the best network's tensors.
 
     Raises CheckpointError where the file is damaged or was written under another configuration.
     """
@@ -76,8 +82,10 @@ def load(
             f"{path} belongs to another configuration ({'; '.join(differing)}): "
             "choose another --out, or delete the run to start anew"
         )
-    _check_tensors(tensors, network, path)
+    _check_tensors(tensors, network, average, path)
     network.load_state_dict(_part(tensors, "network."))
+    for name, tensor in _part(tensors, "average.").items():
+        average[name].copy_(tensor)
     states: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in _part(tensors, "optimizer.").items():
         number, key = name.split(".", 1)
@@ -117,12 +125,15 @@ def _header(texts: dict[str, str], path: Path) -> _Header:
         ) from error
 
 
-def _check_tensors(tensors: dict[str, torch.Tensor], network: nn.Module, path: Path) -> None:
-    """Raise CheckpointError unless the tensors are those of the network, and what Adam keeps of each."""
+def _check_tensors(
+    tensors: dict[str, torch.Tensor], network: nn.Module, average: dict[str, torch.Tensor], path: Path
+) -> None:
+    """Raise CheckpointError unless the tensors are those of network and average, and what Adam keeps of each."""
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     expected = {f"{part}.{name}": shape for part in ("network", "best") for name, shape in shapes.items()}
     if not _part(tensors, "best."):  # no epoch has ended yet
         expected = {name: shape for name, shape in expected.items() if name.startswith("network.")}
+    expected |= {f"average.{name}": tensor.shape for name, tensor in average.items()}
     states = {name for name in tensors if name.startswith("optimizer.")}
     for number, parameter in enumerate(network.parameters()) if states else ():
         expected |= {f"optimizer.{number}.{key}": parameter.shape for key in ("exp_avg", "exp_avg_sq")}

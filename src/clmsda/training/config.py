@@ -164,10 +164,12 @@ class OptimizationConfig:
     """Adam with the learning rate multiplied by `decay` after every epoch (paper section 2.4).
 
     batch_size: samples (pairs) per step over all ranks. patience: epochs without a better validation
-    F1 before stopping. start: a model (a file, or the name of a shipped one) whose weights to begin with,
-    instead of random ones; further input channels begin at zero. precision: "auto" is bfloat16 autocast
-    on CUDA and on CPUs that have instructions for it (AMX, AVX512-BF16), where it is two to three times as
-    fast, and float32 elsewhere, where bfloat16 is many times slower.
+    F1 before stopping. average: what is validated and kept is a running average of the weights that keeps
+    this much of itself at every step; 0 for the weights of the last step. start: a model (a file, or the
+    name of a shipped one) whose weights to begin with, instead of random ones; further input channels begin
+    at zero. precision: "auto" is bfloat16 autocast on CUDA and on CPUs that have instructions for it (AMX,
+    AVX512-BF16), where it is two to three times as fast, and float32 elsewhere, where bfloat16 is many times
+    slower.
     """
 
     __pydantic_config__: ClassVar = FORBID
@@ -178,6 +180,7 @@ class OptimizationConfig:
     patience: Annotated[int, Field(gt=0)] = 25
     batch_size: Annotated[int, Field(gt=0)] = 8
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 5.0
     start: str | None = None
 

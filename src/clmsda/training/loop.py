@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from clmsda import losses, models, networks
 from clmsda.files import make_folder, replacing
 from clmsda.training import checkpoint
+from clmsda.training.averaging import Average
 from clmsda.training.checkpoint import CheckpointError, Progress
 from clmsda.training.config import ConfigError, TrainingConfig
 from clmsda.training.ranks import Ranks, join
@@ -93,6 +94,7 @@ class _Run:
     network: nn.Module
     parallel: nn.Module
     optimizer: torch.optim.Optimizer
+    average: Average
     progress: Progress
     best: dict[str, torch.Tensor]
 
@@ -109,17 +111,18 @@ class _Run:
             _start(network, config.optimization.start, config)
         network = network.to(ranks.device)
         optimizer = torch.optim.Adam(network.parameters(), lr=config.optimization.learning_rate)
+        average = Average.start(network, config.optimization.average)
         progress = Progress()
         best: dict[str, torch.Tensor] = {}
         if resumed:
-            progress, best = checkpoint.load(out / CHECKPOINT, network, optimizer, config.to_json())
+            progress, best = checkpoint.load(out / CHECKPOINT, network, optimizer, average.weights, config.to_json())
         elif ranks.leads:
             make_folder(out)
             with replacing(out / CONFIG) as temporary:
                 temporary.write_text(config.to_json(), encoding="utf8")
         if not ranks.alike((progress.epoch, progress.step)):
             raise CheckpointError(f"ranks found different checkpoints in {out}: --out must be a folder that all share")
-        return cls(config, out, ranks, network, ranks.wrap(network), optimizer, progress, best)
+        return cls(config, out, ranks, network, ranks.wrap(network), optimizer, average, progress, best)
 
     def train_epoch(self, samples: Samples, report: Report, deadline: float) -> bool:
         """Go through the rest of this epoch; False where the deadline came first."""
@@ -165,6 +168,7 @@ class _Run:
             # On CPUs, bfloat16 convolutions now and then leave a weight's gradient unset (oneDNN, tiny 3-D maps).
             parts = self.backward(batch, weight, half=False)
         self.optimizer.step()
+        self.average.follow(self.network)
         return {name: float(value.detach()) for name, value in parts.items()}
 
     def backward(self, batch: Pair, weight: float, *, half: bool) -> dict[str, torch.Tensor]:
@@ -229,16 +233,17 @@ class _Run:
     def finish_epoch(self, training: Samples, validation: Samples, report: Report) -> None:
         """Validate, keep the best network, decide whether to stop, and save."""
         progress, settings = self.progress, self.config.optimization
-        self.measure_norms(training)
         names = sorted(progress.sums)
         sums = self.ranks.sum([progress.sums[name] for name in names])
         means = {name: value / (progress.step * self.ranks.count) for name, value in zip(names, sums, strict=True)}
-        scores = self.validate(validation)
-        if scores["f1"] > progress.best_f1:
-            progress.best_f1, progress.best_epoch = scores["f1"], progress.epoch
-            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
-            if self.ranks.leads:
-                self.save_model()
+        with self.average.shown(self.network):
+            self.measure_norms(training)
+            scores = self.validate(validation)
+            if scores["f1"] > progress.best_f1:
+                progress.best_f1, progress.best_epoch = scores["f1"], progress.epoch
+                self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+                if self.ranks.leads:
+                    self.save_model()
         report.finish_epoch(progress, self.optimizer.param_groups[0]["lr"], means, scores)
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
         waited = progress.epoch - 1 - progress.best_epoch
@@ -307,8 +312,8 @@ class _Run:
         sums = self.ranks.sum([self.progress.sums[name] / self.ranks.count for name in names])
         if self.ranks.leads:
             progress = replace(self.progress, sums=dict(zip(names, sums, strict=True)))
-            path = self.out / CHECKPOINT
-            checkpoint.save(path, self.network, self.best, self.optimizer, progress, self.config.to_json())
+            kept = (self.network, self.best, self.optimizer, self.average.weights)
+            checkpoint.save(self.out / CHECKPOINT, *kept, progress, self.config.to_json())
 
     def save_model(self) -> None:
         """Write the network as it is now as the run's model."""
