@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT, MARGIN = 8.27, 11.69, 0.6
 LINE = 0.21
 """All in inches."""
-_PLACES = (0.0, 0.22, 0.345, 0.465, 0.585, 0.695, 0.785, 0.905)
+_PLACES = (0, 0.2, 0.32, 0.445, 0.575, 0.685, 0.785, 0.91)
 """Where the columns of the table begin, over the width of the text."""
 _LONGEST = 105
 _INK, _FAINT, _NOTICE = "#1b1f24", "#57606a", "#9a3412"
