@@ -10,6 +10,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian
 
 LONG, SHORT = ("103339001", "SCT", "Long Axis"), ("103340004", "SCT", "Short Axis")
+LENGTH = ("410668003", "SCT", "Length")
 VOLUME = ("118565006", "SCT", "Volume")
 GROUP = ("125007", "DCM", "Measurement Group")
 
@@ -66,6 +67,15 @@ def group(*numbers: Dataset, uid: str = "", text: str = "Lesion 1", concept: Cod
     items = [content("TEXT", ("112039", "DCM", "Tracking Identifier"), TextValue=text)] if text else []
     items += [content("UIDREF", ("112040", "DCM", "Tracking Unique Identifier"), UID=uid)] if uid else []
     return content("CONTAINER", concept, [*items, *numbers])
+
+
+def in_space(ends_mm: Sequence[Sequence[float]], frame_uid: str) -> Dataset:
+    """A length inferred from a line between two positions, LPS mm."""
+    line = content("SCOORD3D", None, GraphicType="POLYLINE", GraphicData=[float(x) for end in ends_mm for x in end],
+                   ReferencedFrameOfReferenceUID=frame_uid)  # fmt: skip
+    measured = number(LENGTH, "10")
+    measured.ContentSequence = [line]
+    return measured
 
 
 def axes(long_mm: object, short_mm: object) -> tuple[Dataset, Dataset]:

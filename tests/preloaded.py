@@ -35,7 +35,8 @@ class Preloaded:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         command = [sys.executable, __file__]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        # Without a buffer: what would lie in it, `select` would not see.
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0, env=environment)
         self._line()  # it is ready
 
     def start(
@@ -57,15 +58,14 @@ class Preloaded:
 
     def _ask(self, order: dict[str, Any]) -> str:
         assert self.process.stdin
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
         return self._line()
 
     def _line(self) -> str:
         assert self.process.stdout
         line = self.process.stdout.readline()
         assert line, "the process that others are forked from has died"
-        return line.strip()
+        return line.decode().strip()
 
 
 class Running:

@@ -11,13 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import clmsda
+from dicom_series import write_series
 from half_tissue import Ball, lung, save
+from measurement_reports import group, in_space, report
 from pool_tasks import ready
 
 from clmsda.batch import BatchError, read_table, run
 from clmsda.batch.case import Wanted
 from clmsda.batch.pool import PoolError, spread
+from clmsda.dicom_objects import read_source
 from clmsda.images import write_image
+from clmsda.prompts import RecistLine
 
 BALL: Ball = ((0.0, 0.0, 0.0), 24.0)
 
@@ -151,3 +156,28 @@ def test_the_parent_killed_for_real_goes_on(model: Path, tmp_path: Path) -> None
     assert sorted(after) == names and {name: after[name] for name in kept} == kept
     assert not list(out.glob(".*")) and not list(out.glob("cases/.*")), "no debris"
     assert json.loads((out / "cases/case-03/outcome.json").read_text())["lesions"][0]["label"] == 1
+
+
+def test_a_readers_line_in_a_report_is_a_prompt_in_a_batch_and_on_the_command_line(model: Path, tmp_path: Path) -> None:
+    series = tmp_path / "series"
+    write_series(series, lung(BALL, shape=(40, 40, 40), spacing_mm=(2, 2, 2)))
+    source = read_source(series)
+    line = RecistLine((-9.0, 0.0, 0.0), (9.0, 0.0, 0.0))
+    drawn = in_space([line.start_mm, line.end_mm], source.frame_uid)
+    report(tmp_path / "reader.dcm", group(drawn))
+    table = tmp_path / "table.csv"
+    table.write_text(
+        "name,ct,recist,recist_from\n"
+        'written,series,"-9,0,0,9,0,0",\n'
+        "drawn,series,,reader.dcm\n"
+        "both,series,,reader.dcm; gone.dcm\n"
+    )
+    outcomes = run(table, tmp_path / "out", model=str(model))
+    assert [one.status for one in outcomes] == ["done", "done", "failed"] and "gone.dcm" in outcomes[2].reason
+    masks = [(tmp_path / "out" / "cases" / name / "mask.nii.gz").read_bytes() for name in ("written", "drawn")]
+    assert masks[0] == masks[1]
+    arguments = [series, "--recist-from", tmp_path / "reader.dcm", "--model", model, "-o", tmp_path / "mask.nii.gz"]
+    assert clmsda("segment", *arguments).returncode == 0
+    assert (tmp_path / "mask.nii.gz").read_bytes() == masks[0]
+    refused = clmsda("segment", tmp_path / "out", "--recist-from", tmp_path / "no.dcm", "-o", tmp_path / "other.nii.gz")
+    assert refused.returncode == 2 and not (tmp_path / "other.nii.gz").exists()

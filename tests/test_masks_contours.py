@@ -165,7 +165,8 @@ def test_rounding_never_makes_two_of_one(seed: int, error: float, corners: int) 
     polygon = 20 + rng.uniform(3, 15, (corners, 1)) * np.stack([np.sin(angles), np.cos(angles)], axis=1)
     noisy = np.roll(polygon + rng.uniform(-error, error, polygon.shape), int(rng.integers(corners)), axis=0)
     assert same(polygon, noisy[::-1])
-    assert within(20 + 0.5 * (polygon - 20), polygon) or corners < 8  # few points leave the middle out
+    widest = np.diff(angles, append=angles[0] + 2 * np.pi).max()
+    assert within(20 + 0.5 * (polygon - 20), polygon) or widest > np.pi  # which leaves the middle out
 
 
 @pytest.mark.parametrize(

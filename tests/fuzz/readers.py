@@ -14,12 +14,13 @@ from clmsda.cohorts.candidates import read_exclusions
 from clmsda.cohorts.clinical import read_histologies
 from clmsda.cohorts.layouts import msd, nnunet
 from clmsda.cohorts.pairs import pairs
-from clmsda.dicom_objects import read_source
+from clmsda.dicom_objects import read_lines, read_source
 from clmsda.geometry import Volume
 from clmsda.images.dicom_regions import read_region, read_regions
 from clmsda.images.dicom_series import open_series
 from clmsda.images.scan_facts import read_scan_facts
 from clmsda.phantoms.backgrounds import read_backgrounds
+from clmsda.prompts import RecistLine
 from clmsda.response.reading import read_time_point
 from clmsda.studies.config import read_study
 from clmsda.studies.folder import read_study_file
@@ -65,6 +66,7 @@ def readers() -> dict[str, Reader]:
         Reader("regions", _regions, ("seg", "rtstruct", "rtstruct-plain"), DICOM[:2], 2),
         Reader("response-sr", _time_point, ("sr",), DICOM[:2], 3),
         Reader("response-json", _time_point, ("measured",), ("documents", "texts", "octets"), 2),
+        Reader("lines", _lines, ("lines",), DICOM[:2], 3),
         Reader("training-toml", lambda at: read_config(at / "training.toml"), ("training",), HEADED),
         Reader("study-toml", lambda at: read_study(at / "study.toml"), ("study",), HEADED),
         Reader("study-results", _results, ("results",), ("texts", "documents", "octets"), 2),
@@ -163,6 +165,18 @@ def _time_point(at: Path) -> None:
     for lesion in point.lesions:
         for value in (lesion.volume_ml, lesion.long_axis_mm, lesion.short_axis_mm):
             assert value is None or 0 <= value < float("inf"), "measurements are numbers"
+
+
+def _lines(at: Path) -> None:
+    source = read_source(at / "ct")
+    refusals: list[Any] = []
+    for name in ("report.dcm", "state.dcm"):
+        _tried(lambda name=name: _check_lines(read_lines(at / name, source)), refusals)  # type: ignore[misc]
+    _all_refused(refusals, 2)
+
+
+def _check_lines(lines: list[RecistLine]) -> None:
+    assert lines and all(0 < line.size_mm < float("inf") for line in lines), "lines have lengths"
 
 
 def _results(at: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import torch
 from clinic import Clinic, clinic
 from command_line import clmsda, save_constant_model
 from dicom_series import compressed, contours_of, rtstruct, save, slices
+from presentation_states import presentation
 from pydicom.uid import JPEGLosslessSV1, RLELossless, generate_uid
 
 from clmsda import dicom_objects
@@ -208,6 +210,10 @@ def _objects(root: Path) -> Made:
     (root / "sr").mkdir()
     dicom_objects.write_dataset(dicom_objects.build_sr(case.source, case.findings, seg), root / "sr" / "report.dcm")
     yield "sr", root / "sr"
+    shutil.copytree(case.folder, root / "lines" / "ct")
+    shutil.copy(root / "sr" / "report.dcm", root / "lines" / "report.dcm")
+    presentation(case, root / "lines" / "state.dcm", [(2, [[3.0, 4.0], [9.0, 8.0]])])
+    yield "lines", root / "lines"
 
 
 def _voxel_files(root: Path) -> Made:

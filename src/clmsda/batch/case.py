@@ -10,6 +10,7 @@ from pathlib import Path
 
 from clmsda.batch.outcomes import DONE, Folder, Outcome, failed
 from clmsda.batch.table import Row
+from clmsda.dicom_objects import Source, read_lines, read_source, write_objects
 from clmsda.errors import InputError, heard
 from clmsda.files import OutputError
 from clmsda.geometry import Volume
@@ -66,19 +67,21 @@ def _done(row: Row, made: Path, model: Model, wanted: Wanted, started: float) ->
         raise InputError(row.wrong)
     with heard() as warnings:
         volume = read_ct(row.ct, series=row.series)
-        found = segment(volume, row.parsed(wanted.frame, volume.grid), model)
+        source = read_source(row.ct, series=row.series) if row.drawn or wanted.dicom else None
+        drawn = [line for path in row.drawn if source is not None for line in read_lines(path, source)]
+        found = segment(volume, [*row.parsed(wanted.frame, volume.grid), *drawn], model)
     delivery.refuse_nothing(found)
     report = delivery.report(found, row.ct, volume, warnings=warnings)
-    files = _write(row, volume, found, report, made, wanted)
+    files = _write(volume, found, report, made, wanted, source if wanted.dicom else None)
     seconds = round(time.perf_counter() - started, 2)
     lesions, said = tuple(report["lesions"]), tuple(report["warnings"])
     return Outcome(row.name, row.line, DONE, "", seconds, row.patient, row.date, lesions, said, tuple(files))
 
 
 def _write(
-    row: Row, volume: Volume, found: Segmentation, report: dict[str, object], made: Path, wanted: Wanted
+    volume: Volume, found: Segmentation, report: dict[str, object], made: Path, wanted: Wanted, source: Source | None
 ) -> list[str]:
-    """The files of a row, in its folder; returns their names."""
+    """The files of a row, in its folder; returns their names. source: what DICOM objects refer to; None for none."""
     write_mask(found.mask, made / "mask.nii.gz")
     (made / "measurements.json").write_text(json.dumps(report, indent=2), encoding="utf8")
     files = ["mask.nii.gz", "measurements.json"]
@@ -88,10 +91,7 @@ def _write(
         draw(volume, [(one.label, one.mask, one.measurement) for one in found.lesions if one.measurement],
              made / "preview.png")  # fmt: skip
         files.append("preview.png")
-    if wanted.dicom:
-        from clmsda.dicom_objects import read_source, write_objects
-
-        source = read_source(row.ct, series=row.series)
+    if source is not None:
         seg, rtstruct, sr = (made / name for name in ("seg.dcm", "rtstruct.dcm", "sr.dcm"))
         lesions = delivery.findings(found, volume, source.series_uid)
         write_objects(source, lesions, seg=seg, rtstruct=rtstruct, sr=sr)

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from clmsda.batch.errors import BatchError
 from clmsda.geometry import Grid
-from clmsda.prompts import Prompt, PromptError, parse
+from clmsda.prompts import Prompt, parse
 
 KINDS = ("point", "recist", "box")
-COLUMNS = ("name", "ct", *KINDS, "series", "patient", "date")
+DRAWN = "recist_from"
+PROMPTS = (*KINDS, DRAWN)
+COLUMNS = ("name", "ct", *PROMPTS, "series", "patient", "date")
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,99}")
 
 
@@ -21,28 +23,27 @@ class Row:
     """One CT. line: of the table, counted from 1, the heading being the first. ct: as a path.
 
     prompts: (kind, text) as on the command line, in the order of the columns; several in a cell are parted by
-    semicolons. wrong: why the row cannot be worked on, or "".
+    semicolons. drawn: SR or GSPS files with lines that a reader drew. wrong: why the row cannot be worked on, or "".
     """
 
     line: int
     name: str
     ct: Path
     prompts: tuple[tuple[str, str], ...]
+    drawn: tuple[Path, ...] = ()
     series: str | None = None
     patient: str = ""
     date: str = ""
     wrong: str = ""
 
     def parsed(self, frame: str, grid: Grid) -> list[Prompt]:
-        """The prompts on the CT's grid. Raises PromptError."""
-        if not self.prompts:
-            raise PromptError(f"expected a prompt in one of the columns {', '.join(KINDS)}, found none")
+        """The prompts that are written out, on the CT's grid. Raises PromptError."""
         return [parse(text, kind, frame, grid) for kind, text in self.prompts]
 
 
 def read_table(path: Path) -> list[Row]:
-    """The rows of a CSV file with the columns `name`, `ct`, one or more of `point`, `recist` and `box`, and as wanted
-    `series`, `patient`, `date`. A CT's path is relative to the table's folder.
+    """The rows of a CSV file with the columns `name`, `ct`, one or more of `point`, `recist`, `box` and
+    `recist_from`, and as wanted `series`, `patient`, `date`. Paths are relative to the table's folder.
 
     Raises BatchError for a file that is no such table, an unknown column, and two rows of one name.
     """
@@ -73,15 +74,16 @@ def _check_columns(columns: list[str], path: Path) -> None:
         raise BatchError(f"{path}: expected the columns {', '.join(COLUMNS)}, found {', '.join(unknown)}, too")
     twice = sorted({name for name in columns if columns.count(name) > 1})
     missing = [name for name in ("name", "ct") if name not in columns]
-    if twice or missing or not set(columns) & set(KINDS):
-        what = f"{', '.join(twice)} twice" if twice else f"no {', '.join(missing or KINDS)}"
-        raise BatchError(f"{path}: expected the columns name, ct and one or more of {', '.join(KINDS)}, found {what}")
+    if twice or missing or not set(columns) & set(PROMPTS):
+        what = f"{', '.join(twice)} twice" if twice else f"no {', '.join(missing or PROMPTS)}"
+        raise BatchError(f"{path}: expected the columns name, ct and one or more of {', '.join(PROMPTS)}, found {what}")
 
 
 def _row(line: int, columns: list[str], cells: list[str], folder: Path) -> Row:
     record = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
     name, ct = record.get("name", ""), record.get("ct", "")
     prompts = tuple((kind, text.strip()) for kind in KINDS for text in record.get(kind, "").split(";") if text.strip())
+    drawn = tuple(folder / text.strip() for text in record.get(DRAWN, "").split(";") if text.strip())
     wrong = ""
     if len(cells) != len(columns):
         wrong = f"expected {len(columns)} cells as in the heading, found {len(cells)}: put cells with commas in quotes"
@@ -89,8 +91,10 @@ def _row(line: int, columns: list[str], cells: list[str], folder: Path) -> Row:
         wrong = f"expected a name of letters, digits, and . _ + - that can be a folder's, found {name[:60]!r}"
     elif not ct:
         wrong = "expected the path of a CT, found none"
-    elif not prompts:
-        wrong = f"expected a prompt in one of the columns {', '.join(KINDS)}, found none"
+    elif not prompts and not drawn:
+        wrong = f"expected a prompt in one of the columns {', '.join(PROMPTS)}, found none"
     safe = name if _NAME.fullmatch(name) and not name.endswith(".") else f"line-{line}"
     series = record.get("series") or None
-    return Row(line, safe, folder / ct, prompts, series, record.get("patient", ""), record.get("date", ""), wrong)
+    return Row(
+        line, safe, folder / ct, prompts, drawn, series, record.get("patient", ""), record.get("date", ""), wrong
+    )

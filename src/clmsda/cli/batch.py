@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def batch(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV: name, ct; point, recist or box; series, ...")],
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV: name, ct; point, recist, box, recist_from; ...")],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where everything goes; going on is the same.")],
     frame: PromptFrame = Frame.LPS,
     model: ModelName = "shipped",

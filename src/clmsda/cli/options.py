@@ -34,6 +34,10 @@ Points = Annotated[
 Lines = Annotated[
     list[str] | None, typer.Option(metavar="X1,Y1,Z1,X2,Y2,Z2", help="Both ends of a tumor's long diameter.")
 ]
+DrawnIn = Annotated[
+    list[Path] | None,
+    typer.Option("--recist-from", metavar="FILE", help="A reader's lines: a DICOM SR (TID 1500) or GSPS of this CT."),
+]
 Boxes = Annotated[list[str] | None, typer.Option(metavar="X1,Y1,Z1,X2,Y2,Z2", help="Two opposite corners of a box.")]
 Insides = Annotated[
     list[str] | None, typer.Option("--inside", metavar="X,Y,Z", help="A correction: a point that the mask must hold.")
@@ -79,10 +83,11 @@ def prompts_of(
     inside: Sequence[str] | None = None,
     outside: Sequence[str] | None = None,
     refine: bool = False,
+    drawn: bool = False,
 ) -> Callable[[Grid], list[Prompt | Correction]]:
     """What gives the prompts once the CT's grid is known: points, then lines, then boxes, then corrections.
 
-    refine: whether there is a mask to start from, which needs no other prompt.
+    refine: whether there is a mask to start from, which needs no other prompt. drawn: whether lines come from a file.
     Raises typer.BadParameter for none at all, and for corrections beside prompts of several lesions.
     """
     given = {"point": point, "recist": recist, "box": box}
@@ -90,12 +95,12 @@ def prompts_of(
     corrections = [
         (text, kind) for kind, several in (("inside", inside), ("outside", outside)) for text in several or ()
     ]
-    if not texts and not refine:
+    if not texts and not refine and not drawn:
         raise typer.BadParameter("say where the tumor is: give at least one --point, --recist or --box")
-    if len(texts) > 1 and (corrections or refine):
+    if (len(texts) > 1 or drawn) and (corrections or refine):
         raise typer.BadParameter(
             f"--inside, --outside and --refine are about one lesion: expected one --point, --recist or --box beside "
-            f"them, found {len(texts)}"
+            f"them, found {len(texts)}{' and --recist-from' * drawn}"
         )
 
     def parse(grid: Grid) -> list[Prompt | Correction]:

@@ -13,6 +13,7 @@ from clmsda.cli.options import (
     Boxes,
     Device,
     DicomSeg,
+    DrawnIn,
     Frame,
     Insides,
     Json,
@@ -38,7 +39,7 @@ from clmsda.files import replacing_all
 if TYPE_CHECKING:
     from clmsda.dicom_objects import Source
     from clmsda.geometry import Grid, Volume
-    from clmsda.prompts import Correction, Prompt
+    from clmsda.prompts import Correction, Prompt, RecistLine
     from clmsda.segmentation import Segmentation
 
 PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
@@ -52,6 +53,7 @@ def segment(
     point: Points = None,
     recist: Lines = None,
     box: Boxes = None,
+    recist_from: DrawnIn = None,
     inside: Insides = None,
     outside: Outsides = None,
     refine: Annotated[
@@ -81,24 +83,28 @@ def segment(
 ) -> None:
     """Segment and measure the tumors at the given prompts.
 
-    Lesions get the labels 1, 2, ... in the order: points, RECIST lines, boxes. --inside, --outside and --refine
-    correct one lesion.
+    Lesions get the labels 1, 2, ... in the order: points, RECIST lines, boxes, lines of files. --inside, --outside
+    and --refine correct one lesion.
     Numbers may be negative: --point=-75.7,22.0,-31.4
     """
-    prompts = prompts_of(point, recist, box, frame, inside=inside, outside=outside, refine=refine is not None)
+    prompts = prompts_of(point, recist, box, frame, inside=inside, outside=outside, refine=refine is not None,
+                         drawn=bool(recist_from))  # fmt: skip
     from clmsda.segmentation import delivery
 
     objects = dicom_outputs(dicom_seg, rtstruct, sr, labelmap)
     files = _named(output, json, preview)
-    check_places(files | objects, {"the CT": ct} | ({"the mask to start from": refine} if refine else {}))
+    inputs = {"the CT": ct} | ({"the mask to start from": refine} if refine else {})
+    inputs |= {f"the lines in {path.name}": path for path in recist_from or ()}
+    check_places(files | objects, inputs)
     with replacing_all(objects | files) as paths:  # entered first: a bad folder is refused before the work
         with heard() as warnings:
-            source = _source(ct, series) if objects else None
-            volume, found = _run(ct, prompts, series, model, device, refine)
+            source = _source(ct, series) if objects or recist_from else None
+            lines = _lines(recist_from or [], source)
+            volume, found = _run(ct, lambda grid: [*prompts(grid), *lines], series, model, device, refine)
         delivery.refuse_nothing(found)
         report = delivery.report(found, ct, volume, warnings=warnings, anonymize=anonymize)
         write_outputs(volume, found, **{kind: paths[kind] for kind in files}, report=report)
-        if source is not None:
+        if source is not None and objects:
             from clmsda.dicom_objects import write_objects
 
             with status("Writing DICOM objects"):
@@ -129,6 +135,12 @@ def _source(ct: Path, series: str | None) -> Source:
     from clmsda.dicom_objects import read_source
 
     return read_source(ct, series=series)
+
+
+def _lines(files: list[Path], source: Source | None) -> list[RecistLine]:
+    from clmsda.dicom_objects import read_lines
+
+    return [line for path in files if source is not None for line in read_lines(path, source)]
 
 
 def _run(

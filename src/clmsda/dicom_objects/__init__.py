@@ -1,12 +1,14 @@
 """What a reading room takes, made from findings: DICOM SEG, RTSTRUCT and SR.
 
 `read_source` reads the headers of the CT series; `finding` (one lesion) or `findings_of` (any mask) say what was found
-in it; `build_seg`, `build_rtstruct` and `build_sr` give the objects, which file into the study of the CT. Importing
-this costs little: pydicom and highdicom are imported when an object is made.
+in it; `build_seg`, `build_rtstruct` and `build_sr` give the objects, which file into the study of the CT; `read_lines`
+takes a reader's own lines out of a SR or GSPS. Importing this costs little: pydicom and highdicom are imported when an
+object is made.
 """
 
-from clmsda.dicom_objects.errors import IncompleteSource, NoSource, NothingToWrite, OtherSeries
+from clmsda.dicom_objects.errors import IncompleteSource, NoLines, NoSource, NothingToWrite, OtherSeries
 from clmsda.dicom_objects.findings import BY_HAND, Algorithm, Finding, by_clmsda, finding, findings_of, tracking_uid
+from clmsda.dicom_objects.lines import read_lines
 from clmsda.dicom_objects.objects import write_objects
 from clmsda.dicom_objects.origins import carry_over, check_series
 from clmsda.dicom_objects.rtstruct import build_rtstruct
@@ -20,6 +22,7 @@ __all__ = [
     "Algorithm",
     "Finding",
     "IncompleteSource",
+    "NoLines",
     "NoSource",
     "NothingToWrite",
     "OtherSeries",
@@ -32,6 +35,7 @@ __all__ = [
     "check_series",
     "finding",
     "findings_of",
+    "read_lines",
     "read_source",
     "tracking_uid",
     "write_dataset",

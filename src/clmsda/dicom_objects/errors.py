@@ -17,3 +17,7 @@ class NothingToWrite(InputError):
 
 class OtherSeries(InputError):
     """A mask, or findings, that belong to another series than the one given."""
+
+
+class NoLines(InputError):
+    """A file that should hold lines that a reader drew, and holds none."""
