@@ -1,4 +1,4 @@
-"""Real tumors: who is in which part, simulated corrections, whether a confidence holds, and their benchmark's rows.
+"""Real tumors: who is in which part, and their benchmark's rows.
 
 Small arrays and phantoms that can be worked out by hand; the last test looks at two real lesions where they are.
 """
@@ -17,12 +17,10 @@ from clmsda.cohorts import CohortError, add_case
 from clmsda.cohorts.parts import read_parts
 from clmsda.cohorts.real_tumors import RealTumor, real_tumors, subset
 from clmsda.errors import InputError
-from clmsda.geometry import Grid, Volume
+from clmsda.geometry import Volume
 from clmsda.images import write_image, write_mask
 from clmsda.models import ModelError
-from clmsda.prompts import Correction, Inside, Outside, Point, PromptError
-from clmsda.studies.confidence import Announced, announced, fifths, rank_correlation
-from clmsda.studies.protocols import correction
+from clmsda.prompts import Point, PromptError
 
 HEAD = "patient,collection,part\n"
 LESIONS = "case,patient,collection,licence,diameter_mm,readers_dice,remark\n"
@@ -104,100 +102,6 @@ def test_a_subset_is_fixed_and_has_each_set_in_proportion() -> None:
     assert set(ten) < set(twenty) and ten == subset(everyone[::-1], 10)[::-1]
     assert subset(everyone, 500) == everyone
     assert [one.case for one in ten] != [one.case for one in everyone[:10]]
-
-
-def masks(found: dict, truth: dict, spacing_mm: tuple[float, float, float] = (1, 1, 1)) -> tuple[Volume, Volume]:
-    """Two masks of 12 cubed from boxes given as slices."""
-    grid = Grid.axial((12, 12, 12), spacing_mm, origin_mm=(-5, 7, 100))
-    volumes = []
-    for boxes in (found, truth):
-        voxels = np.zeros(grid.shape, bool)
-        for k, row, column in boxes:
-            voxels[slice(*k), slice(*row), slice(*column)] = True
-        volumes.append(Volume(voxels, grid))
-    return volumes[0], volumes[1]
-
-
-CUBE = ((2, 7), (2, 7), (2, 7))
-
-
-def at(correction_: Correction | None, grid: Grid) -> tuple[int, ...]:
-    assert correction_ is not None
-    return tuple(np.rint(grid.to_index(correction_.lps_mm)).astype(int).tolist())
-
-
-def test_a_missed_tumor_is_clicked_in_its_middle() -> None:
-    found, truth = masks([], [CUBE])
-    assert at(correction(found, truth), truth.grid) == (4, 4, 4)
-    assert isinstance(correction(found, truth), Inside)
-    assert isinstance(correction(truth, found), Outside)  # the same mask, all of it too much
-    assert correction(truth, truth) is None
-    assert correction(found, found) is None
-
-
-def test_the_largest_error_is_mended_first() -> None:
-    """27 voxels too much, and 2 x 12 missed: more in all, but apart."""
-    parts = [((9, 11), (0, 2), (0, 3)), ((9, 11), (9, 11), (9, 12))]
-    found, truth = masks([CUBE, ((8, 11), (4, 7), (4, 7))], [CUBE, *parts])
-    first = correction(found, truth)
-    assert isinstance(first, Outside) and at(first, truth.grid) == (9, 5, 5)
-    better = Volume(found.voxels & truth.voxels, found.grid)
-    second = correction(better, truth)
-    assert isinstance(second, Inside) and not better.voxels[at(second, truth.grid)]
-
-
-def test_parts_that_touch_at_an_edge_are_two_errors() -> None:
-    """2 x 8 missed voxels that share an edge only, beside 12 in one piece."""
-    touching = [((0, 2), (0, 2), (0, 2)), ((2, 4), (2, 4), (0, 2))]
-    found, truth = masks([((8, 10), (8, 10), (8, 11))], touching)
-    assert isinstance(correction(found, truth), Outside)
-
-
-def test_deepest_is_in_mm_and_never_at_the_grids_end() -> None:
-    """A plate of 3 slices 5 mm apart reaches the end of the grid; it is 12 mm wide: depth is along the rows."""
-    found, truth = masks([], [((9, 12), (3, 6), (0, 12))], spacing_mm=(5, 1, 1))
-    _, row, column = at(correction(found, truth), truth.grid)
-    assert row == 4 and 1 <= column <= 10
-    found, truth = masks([], [((0, 3), (0, 3), (0, 3))])
-    assert at(correction(found, truth), truth.grid) == (1, 1, 1)
-
-
-def test_a_correction_lies_in_the_patients_frame_of_a_turned_grid(lopsided: Volume, labels: Volume) -> None:
-    truth = Volume(labels.voxels == 1, labels.grid)
-    found = Volume(np.zeros_like(truth.voxels), labels.grid)
-    assert truth.voxels[at(correction(found, truth), truth.grid)]
-    assert np.allclose(truth.grid.to_lps(at(correction(found, truth), truth.grid)), correction(found, truth).lps_mm)
-
-
-def test_fifths_by_hand() -> None:
-    """Ten masks given in mixed order: each fifth is a pair of neighbors by confidence; nothing found counts as 0."""
-    said = [0.9, 0.1, 0.5, np.nan, 0.6, 0.8, 0.3, 0.2, 0.7, 0.4]
-    f1 = [1.0, 0.2, 0.4, 0.0, 0.6, 0.9, 0.4, 0.2, 0.5, 0.2]
-    found = fifths(said, f1)
-    assert [part.n for part in found] == [2] * 5
-    assert [part.confidence for part in found] == pytest.approx([0.05, 0.25, 0.45, 0.65, 0.85])
-    assert [part.f1 for part in found] == pytest.approx([0.1, 0.3, 0.3, 0.55, 0.95])
-    assert (found[0].low, found[0].high) == (0.0, 0.1)
-    assert len(fifths([0.5, 0.6], [0.1, 0.2])) == 2 and fifths([], []) == []
-
-
-def test_rank_correlation_by_hand() -> None:
-    assert rank_correlation([0.1, 0.2, 0.9], [0.3, 0.4, 0.5]) == pytest.approx(1)
-    assert rank_correlation([0.9, np.nan], [0.3, 0.4]) == pytest.approx(-1)
-    # Ranks 1.5, 1.5, 3 and 1, 2, 3: 1.5 / sqrt(1.5 * 2).
-    assert rank_correlation([0.5, 0.5, 0.6], [0.1, 0.2, 0.3]) == pytest.approx(1.5 / np.sqrt(3))
-    assert np.isnan(rank_correlation([0.5, 0.5], [0.1, 0.2])) and np.isnan(rank_correlation([0.5], [0.1]))
-
-
-def test_announced_by_hand() -> None:
-    """Four failures: low confidence, a warning, neither, nothing found with a warning. 0.5 and 0.6 pass."""
-    f1 = [0.1, 0.49, 0.3, 0.0, 0.5, 0.9]
-    said = [0.59, 0.9, 0.6, np.nan, 0.6, 0.2]
-    warned = [False, True, False, True, False, False]
-    assert announced(said, f1, warned) == Announced(4, 0.75, 0.5)
-    assert announced(said, f1, [False] * 6) == Announced(4, 0.25, 0.5)
-    assert announced([0.9], [0.9], [False]) == Announced(0, None, 0.0)
-    assert announced([0.9], [0.1], [False]) == Announced(1, 0.0, None)
 
 
 def test_intervals_draw_patients_with_all_their_lesions(benchmark) -> None:
