@@ -49,7 +49,7 @@ $(VIEWER)/index.html:
 		DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends npm; \
 	}
 	@rm -rf $(VIEWER) $(VIEWER).part && mkdir -p $(VIEWER).part
-	npm pack --silent --pack-destination $(VIEWER).part @ohif/app@$(OHIF)
+	npm pack --silent --pack-destination $(VIEWER).part @ohif/app@$(OHIF) > /dev/null
 	@tar -xzf $(VIEWER).part/*.tgz -C $(VIEWER).part --strip-components=2 --exclude='*/dist/ort' \
 		--exclude='*/dist/dicom-microscopy-viewer' --exclude='*.map' package/dist
 	@rm $(VIEWER).part/*.tgz && mv $(VIEWER).part $(VIEWER)

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from ohif.beside import beside
 from ohif.study import Study
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, Locator, Page, expect
 from scipy import ndimage
 
 from clmsda.geometry import Grid
 
 PATIENCE_S = 60.0
+expect.set_options(timeout=PATIENCE_S * 1000)
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Screen:
     grid: Grid
 
     def open(self, address: str) -> None:
+        self.page.set_default_timeout(PATIENCE_S * 1000)
         self.page.goto(address)
         self.named("viewport-overlay-bottom-right").get_by_text("I:").wait_for()
         for notice in ("Skip all", "Confirm and hide"):
