@@ -2,16 +2,19 @@
 # make test   linters, types, floors and every test
 # make test-pacs   the tests against a real PACS, which they start and stop; installs it first where it may
 # make test-browser   the page of `clmsda serve` in a real Chromium; installs it first where it may
+# make test-ohif   what a session saves, in a real OHIF beside a real PACS; fetches both, and Chromium, where it may
 # make fuzz   damaged input for every reader: MINUTES=60, SEED (else a new one), READERS (names with commas; else all)
 # Each sets up .venv first, from nothing but Python >= 3.11; it is renewed when its inputs change.
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13,$(shell command -v $(name))))
 WORKERS ?= 2
 MINUTES ?= 60
+OHIF ?= 3.13.2
 BIN := .venv/bin
 STAMP := .venv/.installed
+VIEWER := .cache/ohif-$(OHIF)
 
-.PHONY: demo test test-pacs test-browser chromium fuzz orthanc dicom3tools lint format bench clean setup
+.PHONY: demo test test-pacs test-browser test-ohif chromium ohif fuzz orthanc dicom3tools lint format bench clean setup
 
 demo: $(STAMP)
 	$(BIN)/clmsda demo demo
@@ -25,6 +28,9 @@ test-pacs: $(STAMP) orthanc
 test-browser: $(STAMP) chromium
 	OMP_NUM_THREADS=1 $(BIN)/pytest --durations=5 tests/browser
 
+test-ohif: $(STAMP) chromium orthanc ohif
+	OHIF_VIEWER=$(VIEWER) OMP_NUM_THREADS=1 $(BIN)/pytest --durations=5 tests/ohif
+
 chromium: $(STAMP)
 	@$(BIN)/python -c 'import playwright' 2> /dev/null || $(BIN)/python -m pip install --quiet -c constraints.txt playwright
 	@test -x /usr/bin/chromium || { \
@@ -32,6 +38,21 @@ chromium: $(STAMP)
 		apt-get -q -o DPkg::Lock::Timeout=300 update; \
 		DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends chromium fonts-dejavu-core; \
 	}
+
+# The viewer as its makers build it, from npm as it is configured here; without what only other modes than ours load.
+ohif: $(VIEWER)/index.html
+
+$(VIEWER)/index.html:
+	@command -v npm > /dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get > /dev/null || { echo "error: OHIF comes by npm: install it, or run this as root"; exit 1; }; \
+		apt-get -q -o DPkg::Lock::Timeout=300 update; \
+		DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends npm; \
+	}
+	@rm -rf $(VIEWER) $(VIEWER).part && mkdir -p $(VIEWER).part
+	npm pack --silent --pack-destination $(VIEWER).part @ohif/app@$(OHIF) > /dev/null
+	@tar -xzf $(VIEWER).part/*.tgz -C $(VIEWER).part --strip-components=2 --exclude='*/dist/ort' \
+		--exclude='*/dist/dicom-microscopy-viewer' --exclude='*.map' package/dist
+	@rm $(VIEWER).part/*.tgz && mv $(VIEWER).part $(VIEWER)
 
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 PYTHONPATH=src:tests $(BIN)/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(READERS),--readers $(READERS))
@@ -63,7 +84,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/click_to_mask.py
 
 clean:
-	rm -rf .venv demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .cache demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: $(STAMP)
