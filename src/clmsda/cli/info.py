@@ -74,7 +74,7 @@ def model(
 
     from clmsda import models
 
-    loaded = models.load(name, "cpu")
+    loaded = models.read(name)
     typer.echo(json.dumps({"model": loaded.version, **asdict(loaded.config)}, indent=2))
 
 

@@ -23,6 +23,7 @@ from clmsda.cli.options import (
     Points,
     PromptFrame,
     Rtstruct,
+    Runtime,
     Sr,
     check_places,
     check_suffix,
@@ -38,6 +39,7 @@ from clmsda.files import replacing_all
 if TYPE_CHECKING:
     from clmsda.dicom_objects import Source
     from clmsda.geometry import Grid, Volume
+    from clmsda.models import Model
     from clmsda.prompts import Correction, Prompt
     from clmsda.segmentation import Segmentation
 
@@ -63,6 +65,7 @@ def segment(
     ] = None,
     model: ModelName = "shipped",
     device: Device = "auto",
+    runtime: Runtime = "auto",
     json: Json = None,
     preview: Annotated[
         Path | None, typer.Option(metavar="PICTURE", help="Picture of three planes with contour and axes (.png ...).")
@@ -86,6 +89,7 @@ def segment(
     Numbers may be negative: --point=-75.7,22.0,-31.4
     """
     prompts = prompts_of(point, recist, box, frame, inside=inside, outside=outside, refine=refine is not None)
+    from clmsda import models
     from clmsda.segmentation import delivery
 
     objects = dicom_outputs(dicom_seg, rtstruct, sr, labelmap)
@@ -94,7 +98,7 @@ def segment(
     with replacing_all(objects | files) as paths:  # entered first: a bad folder is refused before the work
         with heard() as warnings:
             source = _source(ct, series) if objects else None
-            volume, found = _run(ct, prompts, series, model, device, refine)
+            volume, found = _run(ct, prompts, series, lambda: models.load(model, device, runtime=runtime), refine)
         delivery.refuse_nothing(found)
         report = delivery.report(found, ct, volume, warnings=warnings, anonymize=anonymize)
         write_outputs(volume, found, **{kind: paths[kind] for kind in files}, report=report)
@@ -135,20 +139,19 @@ def _run(
     ct: Path,
     prompts: Callable[[Grid], list[Prompt | Correction]],
     series: str | None,
-    model: str,
-    device: str,
+    load: Callable[[], Model],
     refine: Path | None,
 ) -> tuple[Volume, Segmentation]:
-    from clmsda import images, models, segmentation
+    from clmsda import images, segmentation
 
     with status("Loading the model"):
-        loaded = models.load(model, device)
+        loaded = load()
     with status(f"Reading {ct}"):
         volume = images.read_ct(ct, series=series)
         start = None if refine is None else images.read_mask(refine, grid=volume.grid)
     given = prompts(volume.grid)
     with status("Segmenting") as progress:
-        return volume, segmentation.segment(volume, given, loaded, refine=start, device=device, progress=progress)
+        return volume, segmentation.segment(volume, given, loaded, refine=start, progress=progress)
 
 
 def write_outputs(
