@@ -46,11 +46,11 @@ def runtime(
     if name not in RUNTIMES:
         raise DeviceError(f"no runtime {name!r}: use one of {', '.join(RUNTIMES)}")
     kind = device.partition(":")[0]
-    if kind not in ("auto", "cpu", "cuda", "mps"):
-        raise DeviceError(f"device {device!r} is not available here; use one of: auto, cpu, cuda, mps")
+    if device not in ("auto", "cpu") and kind not in ("cuda", "mps"):
+        raise DeviceError(f"device {device!r} is not available here; use one of: auto, {', '.join(devices())}")
     if name == "openvino" and kind in ("cuda", "mps"):
         raise DeviceError(f"OpenVINO computes on the CPU here: expected the device auto or cpu, found {device!r}")
-    if name == "torch" or kind in ("cuda", "mps") or (name == device == "auto" and _has_cuda()) or ":" in device:
+    if name == "torch" or kind in ("cuda", "mps") or (name == device == "auto" and "cuda:0" in devices()):
         from clmsda.runtimes import torch
 
         return torch.runtime(config, weights, device, threads)
@@ -67,11 +67,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _has_cuda() -> bool:
-    """Whether torch is here and finds an NVIDIA GPU. It takes seconds to import: not without their driver."""
-    with suppress(OSError):
-        if find_spec("torch") is not None and ctypes.CDLL("nvcuda" if sys.platform == "win32" else "libcuda.so.1"):
-            from clmsda.runtimes import torch
+def devices() -> list[str]:
+    """Where networks can run here. Torch, which takes seconds to import, is asked only where it may know of a GPU."""
+    if find_spec("torch") is None or not (_has_driver() or sys.platform == "darwin"):
+        return ["cpu"]
+    from clmsda.runtimes import torch
 
-            return torch.select_device("auto").type == "cuda"
+    return torch.devices()
+
+
+def _has_driver() -> bool:
+    """Whether NVIDIA's driver is installed."""
+    with suppress(OSError):
+        return bool(ctypes.CDLL("nvcuda" if sys.platform == "win32" else "libcuda.so.1"))
     return False

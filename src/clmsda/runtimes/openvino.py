@@ -1,6 +1,6 @@
-"""OpenVINO, which computes the graph of a network on a CPU: twice as fast as ONNX Runtime, five times as torch.
+"""OpenVINO, which computes the graph of a network on a CPU; docs/runtimes.md has why, and figures.
 
-Figures are in benchmarks/runtimes.py. One patch at a time, since several would only take memory.
+One patch at a time, since several would only take memory; of any shape, since compiling takes as long as three patches.
 """
 
 from __future__ import annotations

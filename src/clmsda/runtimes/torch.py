@@ -18,14 +18,18 @@ def select_device(name: str = "auto") -> torch.device:
 
     MPS has to be asked for by name: its 3-D convolutions were reported to give wrong results silently.
     """
-    devices = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
-    here = [kind for kind, count in devices.items() if count]
+    here = devices()
     if name == "auto":
-        return torch.device(here[0] if here[0] == "cuda" else "cpu")
-    kind, _, number = name.partition(":")
-    if not (number or "0").isdecimal() or int(number or 0) >= devices.get(kind, 0):
+        return torch.device("cuda" if "cuda:0" in here else "cpu")
+    if name not in here and f"{name}:0" not in here:
         raise DeviceError(f"device {name!r} is not available here; use one of: auto, {', '.join(here)}")
     return torch.device(name)
+
+
+def devices() -> list[str]:
+    """The devices that torch finds here."""
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count())), *mps]
 
 
 def runtime(
