@@ -11,7 +11,7 @@ import pytest
 
 import clmsda
 
-HEAVY = {"torch", "SimpleITK", "pydicom", "highdicom", "matplotlib", "skimage", "scipy", "numpy", "typer", "rich"}
+HEAVY = {"openvino", "torch", "SimpleITK", "pydicom", "highdicom", "matplotlib", "skimage", "scipy", "numpy", "typer", "rich"}
 NOT_FOR_TRAINING = {"SimpleITK", "pydicom", "highdicom", "matplotlib", "skimage", "typer"}
 REPOSITORY = Path(__file__).parent.parent
 
