@@ -33,7 +33,6 @@ from time import perf_counter
 
 import numpy as np
 import real_tumor_cases
-import torch
 from numpy.typing import NDArray
 from real_cases import NAMES, read_case
 from real_tumor_report import Scored, best_setting, draw, print_confidence, print_costs, print_gains, print_scores
@@ -230,8 +229,7 @@ _model: Model
 def _start(name: str, raw: bool) -> None:
     """What a process of the pool needs: its own model, one thread."""
     global _model
-    torch.set_num_threads(1)
-    _model = models.load(name, "cpu")
+    _model = models.load(name, "cpu", threads=1)
     if raw:
         _model = replace(_model, config=replace(_model.config, calibration=()))
 

@@ -15,7 +15,7 @@ from clmsda import models
 from clmsda.cli import main
 from clmsda.geometry import Grid, Volume
 from clmsda.models import ModelConfig
-from clmsda.networks import NetworkConfig, build
+from clmsda.networks import NetworkConfig, build, weights_of
 from clmsda.patches import PatchConfig
 
 
@@ -61,5 +61,5 @@ def save_constant_model(folder: Path, logit: float) -> Path:
     network.load_state_dict(state)
     path = folder / f"constant{logit:+}.safetensors"
     patches = PatchConfig(shape=(16, 16, 16), reference_spacing_mm=2.5, mean_size_mm=25.0)
-    models.save(network, ModelConfig(config, patches, pairs=True), path)
+    models.save(weights_of(network), ModelConfig(config, patches, pairs=True), path)
     return path

@@ -10,36 +10,42 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from scipy.special import expit
+from torch import nn
 
 from clmsda import models
 from clmsda.geometry import Grid, Volume
 from clmsda.models import Model, ModelConfig
-from clmsda.networks import NetworkConfig, build
+from clmsda.networks import NetworkConfig, build, weights_of
 from clmsda.patches import PatchConfig
+from clmsda.runtimes import Run
 
 LUNG_HU, TISSUE_HU = -850.0, 40.0
 Ball = tuple[tuple[float, float, float], float]
 """Center (LPS mm) and diameter (mm)."""
 
 
-class HalfTissue(nn.Module):
-    """Logits from the lung window: 0 halfway between lung and soft tissue, steep."""
+class HalfTissue:
+    """Probabilities from the lung window: a half between lung and soft tissue, steep."""
 
-    def forward(self, patches: Tensor) -> Tensor:
-        return 60 * (patches[:, :1] - ((LUNG_HU + TISSUE_HU) / 2 + 1350) / 1500)
+    def __call__(self, patches: NDArray) -> NDArray[np.float32]:
+        return expit(self.logits(patches))
 
-
-class Blind(nn.Module):
-    def forward(self, patches: Tensor) -> Tensor:
-        return torch.full_like(patches[:, :1], -9.0)
+    def logits(self, patches: NDArray) -> NDArray[np.float32]:
+        return 60 * (patches[:, 0] - np.float32(((LUNG_HU + TISSUE_HU) / 2 + 1350) / 1500))
 
 
-def model(shape: tuple[int, ...] = (32, 32, 32), *, pairs: bool = True, network: nn.Module | None = None) -> Model:
+class Blind(HalfTissue):
+    def logits(self, patches: NDArray) -> NDArray[np.float32]:
+        return np.full_like(patches[:, 0], -9.0)
+
+
+def model(shape: tuple[int, ...] = (32, 32, 32), *, pairs: bool = True, network: Run | None = None) -> Model:
     """At the mean size of 46 mm a tumor spans 16 voxels of a patch."""
     patches = PatchConfig(shape, reference_spacing_mm=46 / 16, mean_size_mm=46.0)
     config = ModelConfig(NetworkConfig(len(shape), block="none"), patches, pairs)
-    return Model("half-tissue", "0123456789abcdef", config, network or HalfTissue(), torch.device("cpu"))
+    return Model("half-tissue", "0123456789abcdef", config, network or HalfTissue())
 
 
 def save(path: Path) -> Path:
@@ -54,7 +60,7 @@ def save(path: Path) -> Path:
                 layer.weight[0, 0, middle, middle, middle] = 1.0 if middle else 60.0
                 if not middle and layer.bias is not None:
                     layer.bias.fill_(-60 * ((LUNG_HU + TISSUE_HU) / 2 + 1350) / 1500)
-    models.save(network, ModelConfig(config, PatchConfig((16, 16, 16), 46 / 8, 46.0), pairs=True), path)
+    models.save(weights_of(network), ModelConfig(config, PatchConfig((16, 16, 16), 46 / 8, 46.0), pairs=True), path)
     return path
 
 
@@ -92,5 +98,5 @@ def save_model(folder: Path) -> Path:
     state["head.bias"][0] = -60 * ((LUNG_HU + TISSUE_HU) / 2 + 1350) / 1500
     network.load_state_dict(state)
     path = folder / "half-tissue.safetensors"
-    models.save(network, ModelConfig(config, patches, pairs=True), path)
+    models.save(weights_of(network), ModelConfig(config, patches, pairs=True), path)
     return path

@@ -11,7 +11,7 @@ from clmsda import models
 from clmsda.cohorts import Cohort, add_case
 from clmsda.geometry import Grid, Volume
 from clmsda.models import Model, ModelConfig
-from clmsda.networks import NetworkConfig, build
+from clmsda.networks import NetworkConfig, build, weights_of
 from clmsda.patches import PatchConfig
 
 SIZES_MM = (16.0, 20.0, 24.0, 30.0, 34.0, 40.0, 54.0)
@@ -98,5 +98,5 @@ def threshold_model(
     network.load_state_dict(state)
     patches = PatchConfig(shape=shape, reference_spacing_mm=spacing_mm, mean_size_mm=mean_mm)
     path = folder / "threshold.safetensors"
-    models.save(network, ModelConfig(network.config, patches, pairs=pairs), path)
+    models.save(weights_of(network), ModelConfig(network.config, patches, pairs=pairs), path)
     return models.load(path, "cpu")

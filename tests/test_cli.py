@@ -16,7 +16,9 @@ from command_line import chest, clmsda, refused, save_constant_model
 from clmsda.geometry import Grid, Volume
 from clmsda.images import read_ct, read_mask, write_image, write_mask
 
-COMMANDS = ("segment", "measure", "convert", "response", "pacs", "phantom", "cohort", "train", "study", "demo", "info")
+COMMANDS = (
+    "segment", "measure", "convert", "response", "pacs", "phantom", "cohort", "train", "study", "export", "demo", "info"
+)  # fmt: skip
 PARTS = (
     "info networks", "info model", "info series", "cohort import", "cohort describe", "cohort split", "study run",
     "study status", "study report", "pacs segment", "pacs pull", "pacs store", "pacs send",

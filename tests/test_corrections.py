@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from half_tissue import LUNG_HU, TISSUE_HU, Ball, HalfTissue, distance, lung
-from torch import Tensor, nn
+from half_tissue import LUNG_HU, Ball, HalfTissue, distance, lung
+from numpy.typing import NDArray
 
 from clmsda.geometry import Grid, Volume
 from clmsda.metrics import f1
@@ -16,6 +15,7 @@ from clmsda.models import Model, ModelConfig
 from clmsda.networks import NetworkConfig
 from clmsda.patches import PatchConfig
 from clmsda.prompts import Box, Inside, Outside, Point, PromptError, RecistLine, Request, requests
+from clmsda.runtimes import Run
 from clmsda.segmentation import correct, segment
 from clmsda.segmentation.corrections import localized
 
@@ -23,18 +23,17 @@ ONE: Ball = ((0.0, 0.0, 0.0), 20.0)
 OTHER: Ball = ((17.0, 0.0, 0.0), 16.0)  # touches the first one
 
 
-class Obedient(nn.Module):
+class Obedient(HalfTissue):
     """Whatever is denser than half tissue is tumor, but within eight voxels of a mark outside."""
 
-    def forward(self, patches: Tensor) -> Tensor:
-        dense = 60 * (patches[:, :1] - ((LUNG_HU + TISSUE_HU) / 2 + 1350) / 1500)
-        return dense - 200 * (patches[:, 2:3] > 0.2)
+    def logits(self, patches: NDArray) -> NDArray[np.float32]:
+        return super().logits(patches) - np.float32(200) * (patches[:, 2] > 0.2)
 
 
-def model(network: nn.Module | None = None) -> Model:
+def model(network: Run | None = None) -> Model:
     patches = PatchConfig((32, 32, 32), 46 / 16, 46.0, mark_prompt=True, corrections=True, marks="distance")
     config = ModelConfig(NetworkConfig(3, 5, levels=2, block="none"), patches, pairs=True)
-    return Model("obedient", "0123456789abcdef", config, network or Obedient(), torch.device("cpu"))
+    return Model("obedient", "0123456789abcdef", config, network or Obedient())
 
 
 def score(mask: np.ndarray, grid: Grid, *balls: Ball) -> float:
@@ -158,7 +157,7 @@ def test_a_model_that_takes_no_corrections_is_corrected_by_balls() -> None:
     config = ModelConfig(
         NetworkConfig(3, 1, levels=2, block="none"), PatchConfig((32, 32, 32), 46 / 16, 46.0), pairs=True
     )
-    plain = Model("plain", "0123456789abcdef", config, Obedient(), torch.device("cpu"))
+    plain = Model("plain", "0123456789abcdef", config, Obedient())
     both = Volume(np.min([distance(volume.grid, one) for one in (ONE, OTHER)], axis=0) <= 0, volume.grid)
     less = correct(volume, both, [Point(ONE[0]), Outside((24.0, 0.0, 0.0))], plain)
     assert score(less.mask.voxels, volume.grid, ONE) > score(both.voxels, volume.grid, ONE)

@@ -13,9 +13,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from clmsda import networks
 from clmsda.networks import VARIANTS, NetworkConfig, NetworkError
-from clmsda.networks.dual_attention import ChannelAttention, PositionAttention, pool_to, pooled_shape
+from clmsda.networks.dual_attention import ChannelAttention, PositionAttention, pool_to
 from clmsda.networks.layers import KITS, double_axis, fold, unfold, upsample
 from clmsda.networks.multi_scale import MultiScale
+from clmsda.networks.pooling import pooled_shape
 
 BLOCKS = ["none", "ms", "msda"]
 SHAPES = {2: (16, 24), 3: (8, 16, 24)}

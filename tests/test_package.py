@@ -11,8 +11,9 @@ import pytest
 
 import clmsda
 
-HEAVY = {"torch", "SimpleITK", "pydicom", "highdicom", "matplotlib", "skimage", "scipy", "numpy", "typer", "rich"}
-NOT_FOR_TRAINING = {"SimpleITK", "pydicom", "highdicom", "matplotlib", "skimage", "typer"}
+READERS = {"SimpleITK", "pydicom", "highdicom", "matplotlib", "skimage"}
+HEAVY = READERS | {"numpy", "openvino", "rich", "scipy", "torch", "typer"}
+NOT_FOR_TRAINING = READERS | {"typer"}
 REPOSITORY = Path(__file__).parent.parent
 
 

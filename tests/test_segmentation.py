@@ -6,9 +6,8 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from half_tissue import TISSUE_HU, Ball, Blind, distance, lung, model
-from torch import Tensor, nn
+from half_tissue import TISSUE_HU, Ball, Blind, HalfTissue, distance, lung, model
+from numpy.typing import NDArray
 
 from clmsda import models
 from clmsda.geometry import Grid, Volume
@@ -165,13 +164,13 @@ def test_two_prompts_on_one_tumor_are_one_lesion() -> None:
     assert set(np.unique(found.mask.voxels)) == {0, 1}
 
 
-class AllTissueWithin(nn.Module):
+class AllTissueWithin(HalfTissue):
     """The middle of every patch, out to a share of its side: a lesion as large as it was assumed to be."""
 
-    def forward(self, patches: Tensor) -> Tensor:
-        axes = [torch.linspace(-1, 1, n) for n in patches.shape[2:]]
-        radius = torch.stack(torch.meshgrid(*axes, indexing="ij")).norm(dim=0)
-        return (40 * (0.5 - radius)).expand_as(patches[:, :1])
+    def logits(self, patches: NDArray) -> NDArray[np.float32]:
+        axes = [np.linspace(-1, 1, n, dtype=np.float32) for n in patches.shape[2:]]
+        radius = np.linalg.norm(np.meshgrid(*axes, indexing="ij"), axis=0)
+        return np.broadcast_to(40 * (0.5 - radius), patches[:, 0].shape)
 
 
 def test_a_voxel_belongs_to_one_lesion() -> None:

@@ -60,7 +60,8 @@ def config(cohort: Path, **changes: object) -> TrainingConfig:
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
-    return tensor_files.read(out / "checkpoint.safetensors").tensors
+    arrays = tensor_files.read(out / "checkpoint.safetensors").tensors
+    return {name: torch.tensor(array) for name, array in arrays.items()}
 
 
 def progress(out: Path) -> dict:

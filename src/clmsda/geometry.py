@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from clmsda.errors import InputError
 
@@ -20,6 +20,9 @@ Corner = Sequence[int] | NDArray[np.integer]
 """A (slice, row, column) index."""
 
 AIR_HU = -1024.0
+
+AVERAGED = 1.5
+"""From so many voxels a step on, the source is averaged first, by a Gaussian of a box's deviation."""
 
 FARTHEST_MM = 1e7
 """No scanner places voxels farther away; beyond, sums of places lose their millimeters, and overflow."""
@@ -188,19 +191,53 @@ def resample(volume: Volume, grid: Grid, *, fill: float | None = AIR_HU, order: 
     elif (lower == upper).any():
         return Volume(np.full(grid.shape, fill, dtype), grid, volume.source)
     part = volume.crop(lower, upper)
-    voxels = part.voxels.astype(dtype, copy=False)
-    for axis, width in enumerate(widths):
-        if width > 1.5 and voxels.shape[axis] > 1:
-            voxels = ndimage.gaussian_filter1d(voxels, 0.289 * width, axis=axis, mode="nearest")  # a box's deviation
     offset = part.grid.to_index(grid.affine[:3, 3])
-    if np.allclose(steps, np.diag(np.diag(steps)), atol=1e-9):
-        steps = np.diag(steps)  # scipy has a faster path for a diagonal
-    sampled = ndimage.affine_transform(
-        voxels, steps, offset, output_shape=grid.shape, output=dtype, order=order, mode="nearest", prefilter=False
-    )
+    deviations = [0.289 * w if w > AVERAGED and n > 1 else 0.0 for w, n in zip(widths, part.voxels.shape, strict=True)]
+    if order and np.allclose(steps, np.diag(np.diag(steps)), atol=1e-9):
+        sampled = _along_axes(part.voxels, grid.shape, np.diag(steps), offset, deviations)
+    else:
+        voxels = part.voxels.astype(dtype, copy=False)
+        for axis, deviation in enumerate(deviations):
+            if deviation:
+                voxels = ndimage.gaussian_filter1d(voxels, deviation, axis=axis, mode="nearest")
+        sampled = ndimage.affine_transform(
+            voxels, steps, offset, output_shape=grid.shape, output=dtype, order=order, mode="nearest", prefilter=False
+        )
     if fill is not None:
         fill_outside(sampled, grid, volume.grid, fill)
     return Volume(sampled, grid, volume.source)
+
+
+def _along_axes(
+    voxels: NDArray, shape: Shape, steps: NDArray, offset: NDArray, deviations: Sequence[float]
+) -> NDArray[np.float32]:
+    """Sample an axis after the other, where none is turned: the same numbers in a fraction of the time."""
+    slices, rows, columns = (
+        _sampling(length, step * np.arange(n) + start, deviation)
+        for length, n, step, start, deviation in zip(voxels.shape, shape, steps, offset, deviations, strict=True)
+    )
+    # Plane by plane, since all voxels as float32 would take twice the memory of the CT.
+    planes = np.stack([rows @ plane.astype(np.float32, copy=False) for plane in voxels])
+    lines = (slices @ planes.reshape(len(planes), -1)).reshape(-1, planes.shape[2])
+    return np.ascontiguousarray((columns @ lines.T).T).reshape(shape)
+
+
+def _sampling(length: int, positions: NDArray, deviation: float) -> sparse.csr_array:
+    """(positions, length) weights that average an axis by a Gaussian, then interpolate linearly; its ends go on."""
+    positions = np.clip(positions, 0, length - 1)
+    first = np.minimum(positions.astype(int), max(length - 2, 0))
+    reach = int(4 * deviation + 0.5)
+    around = np.arange(-reach, reach + 1)
+    kernel = np.exp(-0.5 * (around / deviation) ** 2) if deviation else np.ones(1)
+    second = (positions - first)[:, None] * kernel / kernel.sum()
+    whole = np.zeros((len(positions), len(kernel) + 1))
+    whole[:, :-1] = kernel / kernel.sum() - second
+    whole[:, 1:] += second
+    where = np.clip(first[:, None] + np.arange(-reach, reach + 2), 0, length - 1)
+    ends = np.arange(len(positions) + 1) * whole.shape[1]
+    weights = sparse.csr_array((whole.ravel().astype(np.float32), where.ravel(), ends), (len(positions), length))
+    weights.sum_duplicates()
+    return weights
 
 
 def fill_outside(voxels: NDArray, grid: Grid, source: Grid, fill: float) -> None:

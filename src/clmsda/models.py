@@ -7,19 +7,22 @@ them (network, patches, protocol of training). No pickle is ever read.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch import nn
+from numpy.typing import NDArray
 
-from clmsda import networks, tensor_files
+from clmsda import tensor_files
 from clmsda.errors import InputError
 from clmsda.networks import NetworkConfig
+from clmsda.networks.layout import layout
 from clmsda.patches import PatchConfig
+from clmsda.runtimes import Run
+from clmsda.runtimes import runtime as start
 from clmsda.tensor_files import DamagedFile, TensorFile
 
 HEADER = "clmsda"
@@ -29,10 +32,6 @@ SHIPPED = "shipped"
 
 class ModelError(InputError):
     """A model file that is missing, damaged, or not a clmsda model."""
-
-
-class DeviceError(InputError):
-    """A compute device that this machine does not have."""
 
 
 @dataclass(frozen=True)
@@ -73,43 +72,39 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
-    """A network ready to predict. name: what it was loaded as; digest: SHA-256 of its file."""
+class Trained:
+    """What a model file holds. name: what it was read as. digest: its SHA-256. weights: see `networks.layout`."""
 
     name: str
     digest: str
     config: ModelConfig
-    network: nn.Module
-    device: torch.device
+    weights: Mapping[str, NDArray]
 
     @property
     def version(self) -> str:
-        return f"{self.name}@{self.digest[:12]}"
-
-    @torch.inference_mode()
-    def probabilities(self, patches: torch.Tensor) -> torch.Tensor:
-        """(N, channels, *shape) float32 in 0..1 to (N, *shape) float32 tumor probabilities, on the CPU."""
-        return torch.sigmoid(self.network(patches.to(self.device)).float())[:, 0].cpu()
+        return _version(self.name, self.digest)
 
 
-def select_device(name: str = "auto") -> torch.device:
-    """The device called `name` ("cpu", "cuda", "cuda:1", "mps"); "auto" is CUDA where there is one, else the CPU.
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network ready to predict.
 
-    MPS has to be asked for by name: its 3-D convolutions were reported to give wrong results silently.
+    probabilities: (N, channels, *shape) float32 patches in 0..1 to (N, *shape) float32 tumor probabilities.
     """
-    devices = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
-    here = [kind for kind, count in devices.items() if count]
-    if name == "auto":
-        return torch.device(here[0])
-    kind, _, number = name.partition(":")
-    if not (number or "0").isdecimal() or int(number or 0) >= devices.get(kind, 0):
-        raise DeviceError(f"device {name!r} is not available here; use one of: auto, {', '.join(here)}")
-    return torch.device(name)
+
+    name: str
+    digest: str
+    config: ModelConfig
+    probabilities: Run
+
+    @property
+    def version(self) -> str:
+        return _version(self.name, self.digest)
 
 
-def save(network: nn.Module, config: ModelConfig, path: Path) -> None:
+def save(weights: Mapping[str, NDArray], config: ModelConfig, path: Path) -> None:
     """Write weights and configuration to one safetensors file, atomically."""
-    tensor_files.write(path, network.state_dict(), {HEADER: json.dumps(asdict(config))})
+    tensor_files.write(path, weights, {HEADER: json.dumps(asdict(config))})
 
 
 def available() -> list[str]:
@@ -117,17 +112,29 @@ def available() -> list[str]:
     return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 
 
-def load(name_or_path: str | Path = SHIPPED, device: str = "auto") -> Model:
+def load(
+    name_or_path: str | Path = SHIPPED, device: str = "auto", *, runtime: str = "auto", threads: int | None = None
+) -> Model:
     """Load a shipped model by name, or any model file by path.
+
+    device, runtime, threads: where it runs, see `clmsda.runtimes.runtime`. Raises ModelError as `read`, DeviceError.
+    """
+    found = read(name_or_path)
+    config = found.config
+    run = start(config.network, found.weights, config.patches.shape, name=runtime, device=device, threads=threads)
+    return Model(found.name, found.digest, config, run)
+
+
+def read(name_or_path: str | Path = SHIPPED) -> Trained:
+    """Read a model without making it ready.
 
     Raises ModelError for a file that is missing, truncated, a pickle, or of another architecture.
     """
     path = _find(str(name_or_path))
-    target = select_device(device)
     file = _read(path)
     config = _config(file.texts, path)
-    network = _fitted(config.network, file.tensors, path)
-    return Model(path.stem, file.digest, config, network.eval().to(target), target)
+    _check(config.network, file.tensors, path)
+    return Trained(path.stem, file.digest, config, file.tensors)
 
 
 def _find(name: str) -> Path:
@@ -174,21 +181,18 @@ def _config(texts: dict[str, str], path: Path) -> ModelConfig:
         ) from error
 
 
-def _fitted(config: NetworkConfig, tensors: dict[str, torch.Tensor], path: Path) -> nn.Module:
-    """The network with these weights. It is laid out without memory first: a header may claim one of any size."""
-    try:
-        with torch.device("meta"):
-            expected = networks.build(config).state_dict()
-    except (RuntimeError, TypeError, OverflowError) as error:  # as torch says that lengths overflow
-        raise ModelError(f"{path}: no network can be as large as its header says: {config}") from error
+def _check(config: NetworkConfig, tensors: dict[str, NDArray], path: Path) -> None:
+    """Raise ModelError unless these are the weights of such a network."""
+    expected = layout(config)
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    wrong = [name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape]
+    wrong = [name for name in expected.keys() & tensors.keys() if expected[name] != tensors[name].shape]
     if missing or extra or wrong:
         example = (missing or extra or wrong)[0]
         raise ModelError(
             f"{path}: weights are of another architecture than its header says: {len(missing)} tensors missing, "
             f"{len(extra)} unknown, {len(wrong)} of another shape (for instance {example})"
         )
-    network = networks.build(config)
-    network.load_state_dict(tensors)
-    return network
+
+
+def _version(name: str, digest: str) -> str:
+    return f"{name}@{digest[:12]}"

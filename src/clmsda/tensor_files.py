@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
+from safetensors.numpy import load, save
 
 from clmsda.errors import InputError
 from clmsda.files import replacing
@@ -29,17 +30,16 @@ class TensorFile:
     """texts: the header's entries by name. digest: SHA-256 of the file."""
 
     texts: dict[str, str]
-    tensors: dict[str, Tensor]
+    tensors: dict[str, NDArray]
     digest: str
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
-    """Write tensors (copied to the CPU) and header texts, atomically. Raises OutputError."""
-    # Cloned, since safetensors refuses tensors that share memory (a run's best network may be its current one).
-    copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+def write(path: Path, tensors: Mapping[str, NDArray], texts: Mapping[str, str]) -> None:
+    """Write tensors and header texts, atomically. Raises OutputError."""
+    arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         # Not by safetensors' own writer, whose temporary files stay where a process is killed.
-        temporary.write_bytes(save(copies, dict(texts)))
+        temporary.write_bytes(save(arrays, dict(texts)))
 
 
 def read(path: Path) -> TensorFile:
@@ -49,6 +49,8 @@ def read(path: Path) -> TensorFile:
         tensors = load(data)
     except SafetensorError as error:
         raise DamagedFile(str(error)) from error
+    except KeyError as error:
+        raise DamagedFile(f"numbers of the type {error} are not read") from error
     return TensorFile(_texts(data[8 : 8 + _length(data)]), tensors, hashlib.sha256(data).hexdigest())
 
 

@@ -16,6 +16,7 @@ from clmsda.batch.page import write_page
 from clmsda.batch.pool import spread
 from clmsda.batch.results import write_results
 from clmsda.batch.table import Row, read_table
+from clmsda.runtimes import cores
 
 RENEWED_S = 30.0
 """Results are written anew at least this far apart, and at the end."""
@@ -37,6 +38,7 @@ def run(
     *,
     model: str = models.SHIPPED,
     device: str = "auto",
+    runtime: str = "auto",
     processes: int = 1,
     wanted: Wanted = PLAIN,
     retry: bool = False,
@@ -48,7 +50,7 @@ def run(
     ModelError before any work; what is wrong with one row is its outcome. retry: try again what failed before.
     """
     rows = read_table(table)
-    loaded = models.load(model, device)  # a model that cannot be loaded is refused here, once
+    loaded = models.load(model, device, runtime=runtime)  # what cannot be loaded is refused here, once
     settings = {"model": loaded.version, "frame": wanted.frame, "table": _digest(rows)}
     folder = Folder(out, settings)
     if retry:
@@ -56,7 +58,7 @@ def run(
     outcomes = {row.name: found for row in rows if (found := folder.outcome(row.name))}
     left = [row for row in rows if row.name not in outcomes]
     started, renewed, fresh = time.monotonic(), time.monotonic(), 0
-    begin = partial(_begin, out, settings, model, device, processes, wanted)
+    begin = partial(_begin, out, settings, partial(models.load, model, device, runtime=runtime), processes, wanted)
     for outcome in spread(left, processes, begin, partial(_lost, folder)):
         outcomes[outcome.name], fresh = outcome, fresh + 1
         gone = time.monotonic() - started
@@ -70,13 +72,11 @@ def run(
 
 
 def _begin(
-    out: Path, settings: dict[str, str], model: str, device: str, processes: int, wanted: Wanted
+    out: Path, settings: dict[str, str], load: Callable[..., models.Model], processes: int, wanted: Wanted
 ) -> Callable[[Row], Outcome]:
     """In each process: the model, once, and its share of the threads."""
-    import torch
-
-    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
-    return partial(_work, folder=Folder(out, settings), model=models.load(model, device), wanted=wanted)
+    model = load(threads=max(1, cores() // processes))
+    return partial(_work, folder=Folder(out, settings), model=model, wanted=wanted)
 
 
 def _work(row: Row, folder: Folder, model: models.Model, wanted: Wanted) -> Outcome:

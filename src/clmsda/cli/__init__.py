@@ -24,6 +24,7 @@ from clmsda.cli.batch import batch
 from clmsda.cli.cohort import app as cohort
 from clmsda.cli.convert import convert
 from clmsda.cli.demo import demo
+from clmsda.cli.export import export
 from clmsda.cli.info import app as info
 from clmsda.cli.measure import measure
 from clmsda.cli.pacs import app as pacs
@@ -39,8 +40,11 @@ from clmsda.version import software
 REFUSED, STOPPED, UNREAD, TERMINATED = 2, 130, 141, 143
 """Exit status for input that cannot be used (wrong options too), for Ctrl-C, for output that nobody reads, for kill."""
 
-_NO_MEMORY = re.compile("out of memory|can't allocate memory")  # as torch says it, of a GPU or of the machine
+_NO_MEMORY = re.compile("out of memory|can't allocate memory|bad_alloc|bad allocation")  # torch's words, OpenVINO's
 _NO_SHARED_MEMORY = re.compile("unable to (resize|write to|allocate shared memory)|insufficient shared memory")
+
+_EXTRAS = {"torch": "train"}
+"""What is installed on demand, by the extra that installs it; `clmsda.serving.errors` has more."""
 
 app = typer.Typer(
     name="clmsda",
@@ -50,7 +54,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (segment, serve, batch, measure, convert, response, phantom, background, train, demo):
+for command in (segment, serve, batch, measure, convert, response, phantom, background, train, export, demo):
     app.command()(command)
 app.add_typer(cohort, name="cohort")
 app.add_typer(study, name="study")
@@ -123,6 +127,8 @@ def _explain(error: Exception) -> str | None:
         command = getattr(getattr(error, "ctx", None), "command_path", "clmsda")
         message = one_line(error.format_message())
         return f"{message} (see {command} --help)" if message else ""
+    if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+        return f"this needs {error.name}, which is not installed: pip install 'clmsda[{_EXTRAS[error.name]}]'"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
         return "not enough memory: close other programs, or segment a smaller part of the CT"
     if isinstance(error, RuntimeError) and _NO_SHARED_MEMORY.search(str(error)):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clmsda.cli.options import Device, Frame, ModelName, PromptFrame, status
+from clmsda.cli.options import Device, Frame, ModelName, PromptFrame, Runtime, status
 
 if TYPE_CHECKING:
     from clmsda.batch.running import Progress
@@ -19,6 +19,7 @@ def batch(
     frame: PromptFrame = Frame.LPS,
     model: ModelName = "shipped",
     device: Device = "auto",
+    runtime: Runtime = "auto",
     processes: Annotated[int, typer.Option(min=1, max=256, help="How many CTs at once; each takes its memory.")] = 1,
     dicom: Annotated[bool, typer.Option("--dicom", help="Write SEG, RTSTRUCT and SR, too: every CT a series.")] = False,
     preview: Annotated[bool, typer.Option(help="Write a picture of each case.")] = True,
@@ -38,6 +39,7 @@ def batch(
             out,
             model=model,
             device=device,
+            runtime=runtime,
             processes=processes,
             wanted=Wanted(str(frame), dicom, preview),
             retry=retry,

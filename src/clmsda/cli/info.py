@@ -13,7 +13,7 @@ from clmsda.version import software_version
 
 app = typer.Typer(help="Versions and devices; or one of: networks, model, series.", invoke_without_command=True)
 
-PACKAGES = ("torch", "numpy", "scipy", "pydicom", "SimpleITK")
+PACKAGES = ("openvino", "torch", "numpy", "scipy", "pydicom", "SimpleITK")
 
 
 @app.callback()
@@ -21,19 +21,22 @@ def overview(ctx: typer.Context) -> None:
     """Versions and devices; or one of: networks, model, series."""
     if ctx.invoked_subcommand:
         return
-    from importlib.metadata import version
+    from clmsda import models, runtimes
 
-    import torch
-
-    from clmsda import models
-
-    devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    devices += ["mps"] if torch.backends.mps.is_available() else []
     rows = [["clmsda", software_version()], ["python", sys.version.split()[0]]]
-    rows += [[name, version(name)] for name in PACKAGES]
-    rows += [["devices", ", ".join(devices)], ["threads", str(torch.get_num_threads())]]
+    rows += [[name, _version(name)] for name in PACKAGES]
+    rows += [["devices", ", ".join(runtimes.devices())], ["threads", str(runtimes.cores())]]
     rows += [["models", ", ".join(models.available()) or "none"]]
     show(new_table(["", ""], rows))
+
+
+def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 @app.command()
@@ -74,7 +77,7 @@ def model(
 
     from clmsda import models
 
-    loaded = models.load(name, "cpu")
+    loaded = models.read(name)
     typer.echo(json.dumps({"model": loaded.version, **asdict(loaded.config)}, indent=2))
 
 

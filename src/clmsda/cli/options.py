@@ -51,6 +51,14 @@ PromptFrame = Annotated[
 Device = Annotated[
     str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs; auto takes the fastest here.")
 ]
+Runtime = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        metavar="auto|openvino|torch",
+        help="What computes it: auto is torch on a GPU, if both are here, and else OpenVINO. torch comes with [train].",
+    ),
+]
 ModelName = Annotated[str, typer.Option(metavar="NAME|FILE", help="A shipped model by name, or a .safetensors file.")]
 Json = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the measurements as JSON; - prints them.")

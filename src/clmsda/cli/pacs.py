@@ -20,6 +20,7 @@ from clmsda.cli.options import (
     ModelName,
     Points,
     PromptFrame,
+    Runtime,
     check_suffix,
     new_table,
     prompts_of,
@@ -84,6 +85,7 @@ def segment(
     json: Json = None,
     model: ModelName = "shipped",
     device: Device = "auto",
+    runtime: Runtime = "auto",
     header: Header = None,
     ca: Ca = None,
     timeout: Timeout = 60.0,
@@ -103,7 +105,7 @@ def segment(
         check_suffix(json, [".json"])
     server = _server(url, header, ca, timeout, retries)
     with status("Loading the model"):
-        loaded = models.load(model, device)
+        loaded = models.load(model, device, runtime=runtime)
     with temporary_folder() as folder, status(f"Series of {server.url}") as progress:
         done = segment_series(
             server,
@@ -112,7 +114,6 @@ def segment(
             loaded,
             out or folder,
             study_uid=study,
-            device=device,
             progress=progress,
         )
         receipts = () if dry_run else store(server, done.objects, done.listed.study_uid)

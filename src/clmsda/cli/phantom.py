@@ -18,6 +18,7 @@ def phantom(
     from rich.console import Console
     from rich.progress import Progress
 
+    import clmsda.phantoms  # noqa: F401  without torch it is refused here, before anything is made
     from clmsda.cohorts import Case, write_phantoms
     from clmsda.files import make_folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ from clmsda.cli.options import (
     Points,
     PromptFrame,
     Rtstruct,
+    Runtime,
     Sr,
     check_places,
     check_suffix,
@@ -39,6 +41,7 @@ from clmsda.files import replacing_all
 if TYPE_CHECKING:
     from clmsda.dicom_objects import Source
     from clmsda.geometry import Grid, Volume
+    from clmsda.models import Model
     from clmsda.prompts import Correction, Prompt, RecistLine
     from clmsda.segmentation import Segmentation
 
@@ -65,6 +68,7 @@ def segment(
     ] = None,
     model: ModelName = "shipped",
     device: Device = "auto",
+    runtime: Runtime = "auto",
     json: Json = None,
     preview: Annotated[
         Path | None, typer.Option(metavar="PICTURE", help="Picture of three planes with contour and axes (.png ...).")
@@ -89,6 +93,7 @@ def segment(
     """
     prompts = prompts_of(point, recist, box, frame, inside=inside, outside=outside, refine=refine is not None,
                          drawn=bool(recist_from))  # fmt: skip
+    from clmsda import models
     from clmsda.segmentation import delivery
 
     objects = dicom_outputs(dicom_seg, rtstruct, sr, labelmap)
@@ -99,8 +104,9 @@ def segment(
     with replacing_all(objects | files) as paths:  # entered first: a bad folder is refused before the work
         with heard() as warnings:
             source = _source(ct, series) if objects or recist_from else None
-            lines = _lines(recist_from or [], source)
-            volume, found = _run(ct, lambda grid: [*prompts(grid), *lines], series, model, device, refine)
+            drawn = _lines(recist_from or [], source)
+            load = partial(models.load, model, device, runtime=runtime)
+            volume, found = _run(ct, lambda grid: [*prompts(grid), *drawn], series, load, refine)
         delivery.refuse_nothing(found)
         report = delivery.report(found, ct, volume, warnings=warnings, anonymize=anonymize)
         write_outputs(volume, found, **{kind: paths[kind] for kind in files}, report=report)
@@ -147,20 +153,19 @@ def _run(
     ct: Path,
     prompts: Callable[[Grid], list[Prompt | Correction]],
     series: str | None,
-    model: str,
-    device: str,
+    load: Callable[[], Model],
     refine: Path | None,
 ) -> tuple[Volume, Segmentation]:
-    from clmsda import images, models, segmentation
+    from clmsda import images, segmentation
 
     with status("Loading the model"):
-        loaded = models.load(model, device)
+        loaded = load()
     with status(f"Reading {ct}"):
         volume = images.read_ct(ct, series=series)
         start = None if refine is None else images.read_mask(refine, grid=volume.grid)
     given = prompts(volume.grid)
     with status("Segmenting") as progress:
-        return volume, segmentation.segment(volume, given, loaded, refine=start, device=device, progress=progress)
+        return volume, segmentation.segment(volume, given, loaded, refine=start, progress=progress)
 
 
 def write_outputs(

@@ -6,15 +6,17 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clmsda.cli.options import Device, ModelName, status
+from clmsda.cli.options import Device, ModelName, Runtime, status
 
 if TYPE_CHECKING:
+    from clmsda.models import Model
     from clmsda.serving.http.access import Access
     from clmsda.serving.web import Server
 
@@ -55,6 +57,7 @@ def serve(
     ] = None,
     model: ModelName = "shipped",
     device: Device = "auto",
+    runtime: Runtime = "auto",
     most_mb: Annotated[
         int, typer.Option(min=16, metavar="MB", help="Memory for CTs that are open; no upload may be larger.")
     ] = 2048,
@@ -65,10 +68,13 @@ def serve(
     3D Slicer can use it, too: by its nnInteractive or MONAI Label extension. For research use only.
     """
     access = _access(host, key)
+    from clmsda import models
+
     server = None if pacs is None else _pacs(pacs, header, ca)
     code = 0
     try:
-        _serve(cts or (), access, port, out, server, model, device, most_mb, no_open)
+        load = partial(models.load, model, device, runtime=runtime)
+        _serve(cts or (), access, port, out, server, load, most_mb, no_open)
     except KeyboardInterrupt:
         pass
     except SystemExit as left:  # of a signal
@@ -135,14 +141,12 @@ def _serve(
     port: int,
     out: Path | None,
     pacs: Server | None,
-    model: str,
-    device: str,
+    load: Callable[[], Model],
     most_mb: int,
     no_open: bool,
 ) -> None:
     from dataclasses import replace
 
-    from clmsda import models
     from clmsda.serving.http import running
     from clmsda.serving.http.given import given_as, look_through
     from clmsda.serving.http.served import Served
@@ -153,7 +157,7 @@ def _serve(
         access = replace(access, port=listening.getsockname()[1])
         with running.owned(running.state_folder(out)) as private:
             with status("Loading the model"):
-                desk = Desk(models.load(model, device), private.parent, most_mb=most_mb)
+                desk = Desk(load(), private.parent, most_mb=most_mb)
             served = Served(desk, private, given, out, pacs)
             served.files.submit("list", lambda say: look_through(given))
             _hush()

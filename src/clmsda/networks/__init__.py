@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING
 from clmsda.networks.config import VARIANTS, Block, NetworkConfig, NetworkError, Variant
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import nn
 
-__all__ = ["VARIANTS", "Block", "NetworkConfig", "NetworkError", "Variant", "build", "flops", "parameter_count"]
+__all__ = [
+    "VARIANTS",
+    "Block",
+    "NetworkConfig",
+    "NetworkError",
+    "Variant",
+    "build",
+    "flops",
+    "parameter_count",
+    "weights_of",
+]
 
 
 def build(config: NetworkConfig) -> nn.Module:
@@ -21,6 +32,11 @@ def build(config: NetworkConfig) -> nn.Module:
     from clmsda.networks.unet import UNet
 
     return UNet(config)
+
+
+def weights_of(network: nn.Module) -> dict[str, NDArray]:
+    """A network's weights and statistics by name, on the CPU; see `clmsda.networks.layout` for names and shapes."""
+    return {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Literal
@@ -10,6 +10,11 @@ from typing import ClassVar, Literal
 from clmsda.errors import InputError
 
 Block = Literal["none", "ms", "msda"]
+
+SCALES = 4
+"""Into so many parts the multi-scale block splits its channels."""
+REDUCTION = 8
+"""Queries and keys of attention have an eighth of the channels (DANet)."""
 
 
 class NetworkError(InputError):
@@ -67,6 +72,21 @@ class NetworkConfig:
     def size_multiple(self) -> int:
         """Every side of an input must be a multiple of this."""
         return int(self.fold * 2 ** (self.levels - 1))
+
+    def check(self, shape: Sequence[int]) -> None:
+        """Raise NetworkError unless a network takes input of this shape, (N, in_channels, *spatial)."""
+        dims, multiple = self.spatial_dims, self.size_multiple
+        if len(shape) != dims + 2 or shape[1] != self.in_channels:
+            raise NetworkError(
+                f"a {dims}-D network of {self.in_channels} channels needs input "
+                f"(N, {self.in_channels}, {dims} sides), found {tuple(shape)}"
+            )
+        if any(side % multiple for side in shape[2:]):
+            folded = f" and fold {self.fold}" * (self.fold > 1)
+            raise NetworkError(
+                f"sides must be multiples of {multiple} for {self.levels} levels{folded}, "
+                f"found {tuple(shape[2:])}: crop or pad the input"
+            )
 
     def block_at(self, level: int) -> Block:
         """The block of one decoder level."""

@@ -6,16 +6,14 @@ Position attention is exact, yet its map of tokens by tokens is never stored: it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clmsda.networks.config import REDUCTION
 from clmsda.networks.layers import conv_norm_relu
+from clmsda.networks.pooling import averages, pooled_shape
 
-REDUCTION = 8
-"""Queries and keys have an eighth of the channels (DANet)."""
 ALIGNMENT = 8
 """Fused kernels on CUDA take widths that are multiples of 8."""
 
@@ -90,26 +88,9 @@ def pool_to(x: Tensor, tokens: int) -> Tensor:
     """
     for axis, length in enumerate(pooled_shape(x.shape[2:], tokens), start=2):
         if length < x.shape[axis]:
-            weights = _averages(x.shape[axis], length).to(x)
+            weights = torch.from_numpy(averages(x.shape[axis], length)).to(x)
             x = (x.transpose(axis, -1) @ weights.T).transpose(axis, -1)
     return x
-
-
-def pooled_shape(shape: Sequence[int], tokens: int) -> tuple[int, ...]:
-    """The largest shape of about these proportions with at most `tokens` voxels, halving the longest side."""
-    pooled = list(shape)
-    while tokens and torch.Size(pooled).numel() > tokens:
-        longest = max(pooled)
-        pooled[pooled.index(longest)] = -(-longest // 2)
-    return tuple(pooled)
-
-
-def _averages(length: int, pooled: int) -> Tensor:
-    """(pooled, length) weights of the mean over `pooled` equal parts of an axis, exact where voxels are cut."""
-    edges = torch.linspace(0, length, pooled + 1, dtype=torch.float64)
-    voxel = torch.arange(length, dtype=torch.float64)
-    overlap = edges[1:, None].minimum(voxel + 1) - edges[:-1, None].maximum(voxel)
-    return overlap.clamp(min=0) * (pooled / length)
 
 
 def _tokens(x: Tensor) -> Tensor:

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clmsda.networks.config import SCALES
 from clmsda.networks.dual_attention import DualAttention
 from clmsda.networks.layers import KITS, conv_norm_relu
-
-SCALES = 4
 
 
 class MultiScale(nn.Module):

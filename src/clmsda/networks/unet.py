@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from clmsda.networks.config import NetworkConfig, NetworkError
+from clmsda.networks.config import NetworkConfig
 from clmsda.networks.layers import KITS, double_conv, fold, unfold, upsample
 from clmsda.networks.multi_scale import MultiScale
 
@@ -31,7 +31,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, *spatial) to logits (N, 1, *spatial); sides are multiples of fold * 2^(levels - 1)."""
-        self._check(x)
+        self.config.check(x.shape)
         x = fold(x, self.config.fold).contiguous(memory_format=KITS[self.config.spatial_dims].channels_last)
         skips: list[Tensor] = []
         for level, conv in enumerate(self.down):
@@ -41,20 +41,6 @@ class UNet(nn.Module):
         for skip, conv, block in reversed(list(zip(skips, self.up, self.blocks, strict=True))):
             x = block(conv(torch.cat([skip, upsample(x)], dim=1)))
         return unfold(self.head(x), self.config.fold)
-
-    def _check(self, x: Tensor) -> None:
-        dims, multiple = self.config.spatial_dims, self.config.size_multiple
-        folded = f" and fold {self.config.fold}" * (self.config.fold > 1)
-        if x.ndim != dims + 2 or x.shape[1] != self.config.in_channels:
-            raise NetworkError(
-                f"a {dims}-D network of {self.config.in_channels} channels needs input "
-                f"(N, {self.config.in_channels}, {dims} sides), found {tuple(x.shape)}"
-            )
-        if any(side % multiple for side in x.shape[2:]):
-            raise NetworkError(
-                f"sides must be multiples of {multiple} for {self.config.levels} levels{folded}, "
-                f"found {tuple(x.shape[2:])}: crop or pad the input"
-            )
 
 
 def _block(config: NetworkConfig, level: int) -> nn.Module:

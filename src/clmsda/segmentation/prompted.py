@@ -33,14 +33,15 @@ def segment(
     *,
     refine: Volume | None = None,
     device: str = "auto",
+    runtime: str = "auto",
     progress: Callable[[str], None] | None = None,
 ) -> Segmentation:
     """Outline and measure the tumor at each prompt.
 
     volume: a chest CT in HU. prompts: points, RECIST lines or boxes in LPS mm, each a lesion; they become labels
     1, 2, ... in their order. `Inside` and `Outside` correct the lesion of the prompt before them. model: a loaded
-    model, the name of a shipped one, or a file. refine: a mask of one lesion, on the CT's grid, to start from.
-    progress: is called with what is being done; what it raises ends the work.
+    model, or what `models.load` takes, beside device and runtime. refine: a mask of one lesion, on the CT's grid, to
+    start from. progress: is called with what is being done; what it raises ends the work.
 
     Raises InputError (PromptError, NotHounsfield, ModelError, ...) for input that cannot be used, before
     any long work. A prompt that leads to nothing gives an empty lesion whose warnings say why.
@@ -51,7 +52,7 @@ def segment(
     for request in wanted:
         check(request, volume)
     if not isinstance(model, Model):
-        model = models.load(model, device)
+        model = models.load(model, device, runtime=runtime)
     _check_model(wanted, model)
     lesions: list[Lesion] = []
     for label, request in enumerate(wanted, 1):

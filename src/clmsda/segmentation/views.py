@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from clmsda.geometry import Grid, Volume, fill_outside, resample
@@ -92,7 +91,7 @@ def answers(
     There is no tumor where there is no scan: beyond it a patch only continues the border, and probabilities are 0.
     """
     low, high = model.config.patches.windows_hu[0]
-    found = model.probabilities(torch.from_numpy(patches)).numpy()
+    found = model.probabilities(patches)
     views = []
     for size, grid, patch, answer in zip(sizes_mm, grids, patches, found, strict=True):
         probabilities = answer.reshape(grid.shape)

@@ -46,7 +46,6 @@ def segment_series(
     out: Path,
     *,
     study_uid: str | None = None,
-    device: str = "auto",
     progress: Callable[[str], None] = lambda text: None,
 ) -> Segmented:
     """Pull a CT series, outline the tumor at each prompt, and write SEG, RTSTRUCT and SR into the folder `out`.
@@ -75,7 +74,7 @@ def segment_series(
         with heard() as said:
             volume = read_ct(ct, series=series_uid)
             source = read_source(ct, series=series_uid)
-        found = segment(volume, prompts_on(volume.grid), model, device=device, progress=progress)
+        found = segment(volume, prompts_on(volume.grid), model, progress=progress)
         refuse_nothing(found)
         measured = report(found, ct, volume, warnings=said)
         write_objects(

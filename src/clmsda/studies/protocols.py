@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -218,6 +217,6 @@ def _slices(target: Target, model: Model, size_mm: float) -> Iterator[View]:
             plane = target.image.crop((k, 0, 0), (k + 1, *grid.shape[1:]))
             patches.append(cut(plane, patch, config))
             grids.append(patch)
-        answers = model.probabilities(torch.from_numpy(np.stack(patches))).numpy()
+        answers = model.probabilities(np.stack(patches))
         for patch, answer in zip(grids, answers, strict=True):
             yield View(size_mm, patch, answer.reshape(patch.shape))

@@ -19,6 +19,7 @@ from clmsda.cohorts import Case
 from clmsda.errors import InputError
 from clmsda.files import make_folder, replacing
 from clmsda.images import write_mask
+from clmsda.runtimes.torch import select_device
 from clmsda.studies import peers, protocols
 from clmsda.studies.config import Peer, Protocol, Study, Variant
 from clmsda.studies.folder import SPLIT, Prepared, Run, claimed, plan, prepare
@@ -56,7 +57,7 @@ def run_study(
     if not 1 <= shard[0] <= shard[1]:
         raise ConfigError(f"expected a shard i/n with i from 1 to n, found {shard[0]}/{shard[1]}")
     deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
-    with join(models.select_device(device)) as ranks:
+    with join(select_device(device)) as ranks:
         ready = ranks.from_leader(_prepare(study, out) if ranks.leads else None)
         assert ready is not None  # the leader's
         with _bars(ranks.leads) as bars:

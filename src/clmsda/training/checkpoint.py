@@ -57,7 +57,8 @@ def save(
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
     header = json.dumps({"progress": asdict(progress), "config": json.loads(config_json)})
-    tensor_files.write(path, tensors, {HEADER: header})
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+    tensor_files.write(path, arrays, {HEADER: header})
 
 
 def load(
@@ -75,7 +76,8 @@ def load(
         file = tensor_files.read(path)
     except (DamagedFile, OSError) as error:
         raise CheckpointError(f"{path} is not a whole checkpoint ({error}): delete it to start anew") from error
-    header, tensors = _header(file.texts, path), file.tensors
+    header = _header(file.texts, path)
+    tensors = {name: torch.tensor(array) for name, array in file.tensors.items()}
     differing = list(_differences(header.config, json.loads(config_json)))
     if differing:
         raise CheckpointError(

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from clmsda import losses, models, networks
 from clmsda.files import make_folder, replacing
+from clmsda.runtimes.torch import select_device
 from clmsda.training import checkpoint
 from clmsda.training.averaging import Average
 from clmsda.training.checkpoint import CheckpointError, Progress
@@ -57,8 +58,8 @@ def train(
     """
     out = Path(out)
     training, validation, config = open_samples(config)
-    _reproducible(models.select_device(device))
-    with join(models.select_device(device)) as ranks:
+    _reproducible(select_device(device))
+    with join(select_device(device)) as ranks:
         run = _Run.start(config, out, ranks)
         if run.progress.finished:
             return out / MODEL
@@ -328,7 +329,7 @@ class _Run:
         config = models.ModelConfig(
             self.config.network, self.config.patches, self.config.loss.pairs, provenance=provenance
         )
-        models.save(self.network, config, self.out / MODEL)
+        models.save(networks.weights_of(self.network), config, self.out / MODEL)
 
     def _agree(self, wanted: bool) -> bool:
         """Whether any rank wants it: clocks differ, but all ranks must stop and save together."""
@@ -340,15 +341,14 @@ def _start(network: nn.Module, name: str, config: TrainingConfig) -> None:
 
     Raises ConfigError where the model is not of the run's architecture.
     """
-    model = models.load(name, device="cpu")
+    model = models.read(name)
     here, there = config.network, model.config.network
     alike = replace(there, in_channels=here.in_channels, attention_tokens=here.attention_tokens)
     if alike != here or there.in_channels > here.in_channels:
         raise ConfigError(f"optimization.start: {model.name} is a {there}, the run's is {here}")
-    weights = model.network.state_dict()
     with torch.no_grad():
         for key, tensor in network.state_dict().items():
-            old = weights[key]
+            old = torch.tensor(model.weights[key])
             if old.shape != tensor.shape:  # the first convolution: channels that it did not have come last
                 tensor.zero_()[:, : old.shape[1]] = old
             else:
