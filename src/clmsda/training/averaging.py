@@ -1,8 +1,12 @@
-"""A running average of a network's weights (Polyak averaging): validated and kept instead of the last step's."""
+"""What is validated and kept instead of the last step's weights: their running average, held to another model's.
+
+The average is Polyak's. Holding fine-tuned weights to those of a model that has seen more kinds of cases keeps what
+that one knew (WiSE-FT: Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,15 +16,20 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Average:
-    """keep: how much of the average every step keeps; 0 for no average. weights: by the parameters' names."""
+    """keep: how much of the average every step keeps; 0 for no average. weights: by the parameters' names.
+
+    anchor, share: what is kept lies this share of the way from the average to these weights; empty for none.
+    """
 
     keep: float
     weights: dict[str, torch.Tensor]
+    anchor: Mapping[str, torch.Tensor]
+    share: float
 
     @classmethod
-    def start(cls, network: nn.Module, keep: float) -> Average:
+    def start(cls, network: nn.Module, keep: float, anchor: Mapping[str, torch.Tensor], share: float) -> Average:
         """At the weights that a network has now."""
-        return cls(keep, _copy(network) if keep else {})
+        return cls(keep, _copy(network) if keep else {}, anchor, share)
 
     @torch.no_grad()
     def follow(self, network: nn.Module) -> None:
@@ -30,9 +39,12 @@ class Average:
 
     @contextmanager
     def shown(self, network: nn.Module) -> Iterator[None]:
-        """Within it, the network has the average's weights; afterwards its own again."""
-        own = _copy(network) if self.weights else {}
-        _give(network, self.weights)
+        """Within it, the network has the weights that are kept; afterwards its own again."""
+        own = _copy(network)
+        kept = self.weights or own
+        if self.anchor:
+            kept = {name: weight.lerp(self.anchor[name].to(weight), self.share) for name, weight in kept.items()}
+        _give(network, kept)
         yield
         _give(network, own)
 
@@ -42,6 +54,6 @@ def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def _give(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    for name, parameter in network.named_parameters() if weights else ():
+def _give(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    for name, parameter in network.named_parameters():
         parameter.copy_(weights[name])

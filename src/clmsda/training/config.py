@@ -165,11 +165,12 @@ class OptimizationConfig:
 
     batch_size: samples (pairs) per step over all ranks. patience: epochs without a better validation
     F1 before stopping. average: what is validated and kept is a running average of the weights that keeps
-    this much of itself at every step; 0 for the weights of the last step. start: a model (a file, or the
-    name of a shipped one) whose weights to begin with, instead of random ones; further input channels begin
-    at zero. precision: "auto" is bfloat16 autocast on CUDA and on CPUs that have instructions for it (AMX,
-    AVX512-BF16), where it is two to three times as fast, and float32 elsewhere, where bfloat16 is many times
-    slower.
+    this much of itself at every step; 0 for the weights of the last step. anchor: a model (as `start`) towards
+    which what is kept lies, by `anchor_share` of the way: it keeps what that model knew (WiSE-FT). start: a
+    model (a file, or the name of a shipped one) whose weights to begin with, instead of random ones; further
+    input channels begin at zero. precision: "auto" is bfloat16 autocast on CUDA and on CPUs that have
+    instructions for it (AMX, AVX512-BF16), where it is two to three times as fast, and float32 elsewhere, where
+    bfloat16 is many times slower.
     """
 
     __pydantic_config__: ClassVar = FORBID
@@ -181,6 +182,8 @@ class OptimizationConfig:
     batch_size: Annotated[int, Field(gt=0)] = 8
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    anchor: str | None = None
+    anchor_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 5.0
     start: str | None = None
 

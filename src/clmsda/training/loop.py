@@ -30,6 +30,7 @@ from clmsda.training.ranks import Ranks, join
 from clmsda.training.report import Report
 from clmsda.training.samples import Again, Pair, Samples, open_samples
 from clmsda.training.second_look import look_again
+from clmsda.training.starting import weights_for
 
 if TYPE_CHECKING:
     import rich.progress
@@ -109,10 +110,11 @@ class _Run:
         network = networks.build(config.network)
         resumed = (out / CHECKPOINT).is_file()
         if config.optimization.start and not resumed:
-            _start(network, config.optimization.start, config)
+            network.load_state_dict(weights_for(network, config, "start"))
         network = network.to(ranks.device)
         optimizer = torch.optim.Adam(network.parameters(), lr=config.optimization.learning_rate)
-        average = Average.start(network, config.optimization.average)
+        anchor = weights_for(network, config, "anchor") if config.optimization.anchor else {}
+        average = Average.start(network, config.optimization.average, anchor, config.optimization.anchor_share)
         progress = Progress()
         best: dict[str, torch.Tensor] = {}
         if resumed:
@@ -334,25 +336,6 @@ class _Run:
     def _agree(self, wanted: bool) -> bool:
         """Whether any rank wants it: clocks differ, but all ranks must stop and save together."""
         return self.ranks.sum([float(wanted)])[0] > 0
-
-
-def _start(network: nn.Module, name: str, config: TrainingConfig) -> None:
-    """Give a run's network the weights of a model; what a further input channel adds begins at zero.
-
-    Raises ConfigError where the model is not of the run's architecture.
-    """
-    model = models.read(name)
-    here, there = config.network, model.config.network
-    alike = replace(there, in_channels=here.in_channels, attention_tokens=here.attention_tokens)
-    if alike != here or there.in_channels > here.in_channels:
-        raise ConfigError(f"optimization.start: {model.name} is a {there}, the run's is {here}")
-    with torch.no_grad():
-        for key, tensor in network.state_dict().items():
-            old = torch.tensor(model.weights[key])
-            if old.shape != tensor.shape:  # the first convolution: channels that it did not have come last
-                tensor.zero_()[:, : old.shape[1]] = old
-            else:
-                tensor.copy_(old)
 
 
 def _f1(logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
