@@ -16,12 +16,10 @@ from study_folder import run_folder, write_phantom_cohort
 
 from clmsda.cohorts import Cohort
 from clmsda.studies.config import check_study
-from clmsda.studies.findings import findings
 from clmsda.studies.folder import prepare
-from clmsda.studies.published import PUBLISHED
-from clmsda.studies.results import Results, open_cohort, read_results
-from clmsda.studies.statistics import Estimate, Spread
-from clmsda.studies.table import (
+from clmsda.studies.report.findings import findings
+from clmsda.studies.report.published import PUBLISHED
+from clmsda.studies.report.table import (
     MINUS,
     NOTHING,
     TIMES,
@@ -35,7 +33,9 @@ from clmsda.studies.table import (
     to_latex,
     to_text,
 )
-from clmsda.studies.tables import all_tables
+from clmsda.studies.report.tables import all_tables
+from clmsda.studies.results import Results, open_cohort, read_results
+from clmsda.studies.statistics import Estimate, Spread
 
 HEAD = (
     "variant,fold,seed,protocol,case,patient,size_mm,size_group,f1,recall,precision,surface_dice,hd95_mm,volume_ml,"

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from clmsda.studies.report.setting_tables import GROUPS, sentence
+from clmsda.studies.report.table import NOT_AVAILABLE, Cell, Column, Table
 from clmsda.studies.results import Results
 from clmsda.studies.score_rows import Score
-from clmsda.studies.setting_tables import GROUPS, sentence
 from clmsda.studies.statistics import Comparison, agreement, clustered, compare, spread
-from clmsda.studies.table import NOT_AVAILABLE, Cell, Column, Table
 
 
 def comparisons(results: Results) -> Table:

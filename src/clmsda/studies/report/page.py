@@ -6,13 +6,13 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from clmsda.studies.figures import Plate
-from clmsda.studies.findings import findings
-from clmsda.studies.published import SOURCE
+from clmsda.studies.report.figures import Plate
+from clmsda.studies.report.findings import findings
+from clmsda.studies.report.published import SOURCE
+from clmsda.studies.report.setting_tables import validation
+from clmsda.studies.report.style_sheet import STYLE_SHEET
+from clmsda.studies.report.table import Table, to_csv, to_html, to_latex
 from clmsda.studies.results import PROTOCOLS, Results
-from clmsda.studies.setting_tables import validation
-from clmsda.studies.style_sheet import STYLE_SHEET
-from clmsda.studies.table import Table, to_csv, to_html, to_latex
 from clmsda.version import software_version
 
 SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (

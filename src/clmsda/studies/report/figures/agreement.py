@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from clmsda.studies.figures.style import FAINT, INK, color, marker, new_figure, rim, signed, wrapped
-from clmsda.studies.further_tables import diameter_differences, volume_differences
+from clmsda.studies.report.figures.style import FAINT, INK, color, marker, new_figure, rim, signed, wrapped
+from clmsda.studies.report.further_tables import diameter_differences, volume_differences
 from clmsda.studies.results import Results
 from clmsda.studies.statistics import agreement
 

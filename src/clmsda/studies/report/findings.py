@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from clmsda.studies.further_tables import compared
-from clmsda.studies.published import ORDER
+from clmsda.studies.report.further_tables import compared
+from clmsda.studies.report.published import ORDER
+from clmsda.studies.report.setting_tables import GROUPS
+from clmsda.studies.report.table import Column, printed
 from clmsda.studies.results import Results
-from clmsda.studies.setting_tables import GROUPS
 from clmsda.studies.statistics import Comparison, Estimate
-from clmsda.studies.table import Column, printed
 
 BASE, BEST = ORDER[0], ORDER[-1]
 

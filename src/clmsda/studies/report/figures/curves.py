@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clmsda.studies.figures.style import color, legend, marker, new_figure, panels, whole_numbers
+from clmsda.studies.report.figures.style import color, legend, marker, new_figure, panels, whole_numbers
 from clmsda.studies.results import Results
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ The layout is reconstructed from the paper's abstract and the design, not copied
 from __future__ import annotations
 
 from clmsda.cohorts import Cohort
-from clmsda.studies import further_tables as further
-from clmsda.studies.published import ORDER, PUBLISHED, Published
+from clmsda.studies.report import further_tables as further
+from clmsda.studies.report.published import ORDER, PUBLISHED, Published
+from clmsda.studies.report.setting_tables import GROUPS, sentence, table_1, table_2, table_3, validation
+from clmsda.studies.report.table import PAPER, Cell, Column, Table, best_of
 from clmsda.studies.results import PROTOCOLS, Results
-from clmsda.studies.setting_tables import GROUPS, sentence, table_1, table_2, table_3, validation
-from clmsda.studies.table import PAPER, Cell, Column, Table, best_of
 
 METRICS = ("f1", "recall", "precision")
 

@@ -6,10 +6,10 @@ from functools import partial
 
 from clmsda.cohorts import Cohort
 from clmsda.patches import PatchConfig
-from clmsda.studies.figures import agreement, cases, comparisons, curves, tumors
-from clmsda.studies.figures.style import Plate, render
+from clmsda.studies.report.figures import agreement, cases, comparisons, curves, tumors
+from clmsda.studies.report.figures.style import Plate, render
+from clmsda.studies.report.setting_tables import sentence
 from clmsda.studies.results import Results
-from clmsda.studies.setting_tables import sentence
 
 __all__ = ["Plate", "all_plates", "render"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from clmsda.cohorts import Cohort, describe
-from clmsda.studies.published import PUBLISHED, Published
+from clmsda.studies.report.published import PUBLISHED, Published
+from clmsda.studies.report.table import MINUS, PAPER, TIMES, Cell, Column, Table
 from clmsda.studies.results import Results
-from clmsda.studies.table import MINUS, PAPER, TIMES, Cell, Column, Table
 from clmsda.training import TrainingConfig
 from clmsda.training.config import PHANTOMS
 

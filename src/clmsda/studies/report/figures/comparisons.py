@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from clmsda.studies.figures.style import DARK, FAINT, HAIR, INK, color, legend, marker, new_figure, panels, wrapped
+from clmsda.studies.report.figures.style import (
+    DARK,
+    FAINT,
+    HAIR,
+    INK,
+    color,
+    legend,
+    marker,
+    new_figure,
+    panels,
+    wrapped,
+)
+from clmsda.studies.report.setting_tables import GROUPS
 from clmsda.studies.results import Results
 from clmsda.studies.score_rows import Score
-from clmsda.studies.setting_tables import GROUPS
 from clmsda.studies.statistics import Estimate, per_patient
 
 if TYPE_CHECKING:
