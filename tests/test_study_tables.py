@@ -18,6 +18,7 @@ from clmsda.cohorts import Cohort
 from clmsda.studies.config import check_study
 from clmsda.studies.folder import prepare
 from clmsda.studies.report.findings import findings
+from clmsda.studies.report.page import to_html
 from clmsda.studies.report.published import PUBLISHED
 from clmsda.studies.report.table import (
     MINUS,
@@ -29,7 +30,6 @@ from clmsda.studies.report.table import (
     latex_escape,
     printed,
     to_csv,
-    to_html,
     to_latex,
     to_text,
 )
