@@ -10,7 +10,7 @@ from clmsda.studies.report.setting_tables import GROUPS, sentence
 from clmsda.studies.report.table import NOT_AVAILABLE, Cell, Column, Table
 from clmsda.studies.results import Results
 from clmsda.studies.score_rows import Score
-from clmsda.studies.statistics import Comparison, agreement, clustered, compare, spread
+from clmsda.studies.statistics import agreement, clustered, spread
 
 
 def comparisons(results: Results) -> Table:
@@ -22,7 +22,7 @@ def comparisons(results: Results) -> Table:
     )  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
     for group, words in ((None, "all"), *GROUPS.items()):
-        for one in compared(results, group):
+        for one in results.compared(group):
             title = f"{one.second} \N{MINUS SIGN} {one.first}"
             left_out = one.only_first + one.only_second
             rows.append((words, title, one.difference.n, one.difference, one.p, one.p_holm, left_out))
@@ -32,13 +32,6 @@ def comparisons(results: Results) -> Table:
         "Holm over the pairs of each block. Left out: patients that only one of both was scored on."
     )
     return Table("table_s1_comparisons", "Table S1", sentence(caption, results), columns, tuple(rows))
-
-
-def compared(results: Results, group: int | None) -> list[Comparison]:
-    """Every pair of methods under the headline protocol, in points of F1; of one size group or of all."""
-    names = results.names(results.headline)
-    shares = {name: results.patients(name, results.headline, "f1", group) for name in names}
-    return compare({name: {patient: 100 * f1 for patient, f1 in own.items()} for name, own in shares.items()})
 
 
 def protocols(results: Results) -> Table:
@@ -180,7 +173,7 @@ def runs(results: Results) -> Table:
     for record in results.records:
         run, epochs = record.run, record.epochs
         best = max(epochs, key=lambda epoch: epoch.get("f1", 0.0), default=None)
-        own = [s.f1 for s in results.of(run.row.name, results.headline) if (s.fold, s.seed) == (run.fold, run.seed)]
+        own = [s.f1 for s in results.of(run.row.name, results.headline) if (s.variant, s.fold, s.seed) == run.key]
         known = [100 * f1 for f1 in own if f1 is not None]
         minutes = record.seconds if record.seconds is not None else epochs[-1].get("seconds") if epochs else None
         rows.append((

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from clmsda.studies.config import PROTOCOLS
 from clmsda.studies.report.figures import Plate
 from clmsda.studies.report.findings import findings
 from clmsda.studies.report.published import SOURCE
 from clmsda.studies.report.setting_tables import validation
 from clmsda.studies.report.table import Table, to_csv, to_latex
-from clmsda.studies.results import PROTOCOLS, Results
+from clmsda.studies.results import Results
 from clmsda.version import software_version
 
 SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (

@@ -34,7 +34,7 @@ def bland_altman(results: Results) -> Figure:
             if number:
                 panel.sharex(used[0])
                 panel.sharey(used[0])
-            index = [one.name for one in results.rows].index(name)
+            index = results.place(name)
             means, differences = read(results.of(name, results.headline))
             panel.scatter(means, differences, s=9, color=color(index), marker=marker(index), alpha=0.65, linewidths=0)
             _lines(panel, differences, unit)

@@ -45,7 +45,7 @@ def ablation(results: Results) -> Figure:
                 continue
             x = place + (order - (len(names) - 1) / 2) * width
             label = name if place == 0 else None
-            panel.bar(x, found.mean, width * 0.9, color=color(_index(results, name)), label=label)
+            panel.bar(x, found.mean, width * 0.9, color=color(results.place(name)), label=label)
             _whisker(panel, x, found)
         n = f"n = {counts[0]}" if len(set(counts)) == 1 else f"n = {min(counts)} to {max(counts)}"
         ticks.append(f"{words}\n{n}")
@@ -71,7 +71,7 @@ def against_size(results: Results) -> Figure:
     baseline: tuple[NDArray, NDArray] | None = None
     for panel, name in zip(panels(figure, len(names), across=across, sharex=True, sharey=True), names, strict=True):
         sizes, f1 = _by_patient(results.of(name, results.headline))
-        index = _index(results, name)
+        index = results.place(name)
         panel.scatter(sizes, f1, s=9, color=color(index), marker=marker(index), alpha=0.65, linewidths=0, clip_on=False)
         trend = _trend(sizes, f1)
         if baseline is not None and len(baseline[0]):
@@ -157,26 +157,14 @@ def coverage(results: Results) -> Figure:
         scores = results.of(name, results.headline)
         sizes = per_patient((score.patient, score.size_mm / 10) for score in scores)
         outside = results.patients(name, results.headline, "outside")
-        index = _index(results, name)
+        index = results.place(name)
         x, y = [sizes[patient] for patient in outside], [100 * share for share in outside.values()]
         panel.scatter(x, y, s=10, color=color(index), marker=marker(index), linewidths=0, alpha=0.8, clip_on=False)
         panel.set_title(wrapped(name), color=INK)
-        panel.text(
-            0.05,
-            0.93,
-            f"mean {np.mean(y):.2f} %",
-            transform=panel.transAxes,
-            va="top",
-            color=INK,
-            fontsize=7.5,
-            backgroundcolor="white",
-        )
+        panel.text(0.05, 0.93, f"mean {np.mean(y):.2f} %", transform=panel.transAxes, va="top", color=INK,
+                   fontsize=7.5, backgroundcolor="white")  # fmt: skip
         _size_axis(panel)
         panel.set_ylim(0, max(1.0, panel.get_ylim()[1]))
     figure.supylabel("tumor outside the patch (%)", fontsize=8)
     figure.supxlabel("longest diameter (cm)", fontsize=8)
     return figure
-
-
-def _index(results: Results, name: str) -> int:
-    return [row.name for row in results.rows].index(name)

@@ -20,7 +20,7 @@ def training(results: Results) -> Figure:
         run = record.run
         if not record.epochs:
             continue
-        index = [row.name for row in results.rows].index(run.row.name)
+        index = results.place(run.row.name)
         style: dict[str, Any] = {"color": color(index), "linewidth": 0.8, "alpha": 0.85}
         epochs = [row["epoch"] + 1 for row in record.epochs]
         loss.plot(epochs, [row.get("total", float("nan")) for row in record.epochs], **style)
