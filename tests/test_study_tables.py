@@ -18,7 +18,7 @@ from clmsda.cohorts import Cohort
 from clmsda.studies.config import check_study
 from clmsda.studies.folder import prepare
 from clmsda.studies.report.findings import findings
-from clmsda.studies.report.page import to_html
+from clmsda.studies.report.page import templates
 from clmsda.studies.report.published import PUBLISHED
 from clmsda.studies.report.table import (
     MINUS,
@@ -287,7 +287,7 @@ def test_latex_escapes_leave_no_command_and_open_no_group(text: str) -> None:
 
 
 def test_html_is_escaped_and_marks_what_is_the_papers() -> None:
-    text = to_html(SMALL)
+    text = templates().get_template("table.html").render(table=SMALL)
     assert '<th scope="row">a_b &lt;c&gt;</th>' in text and "<c>" not in text
     assert '<td class="paper number">76.58</td>' in text
     assert '<th scope="colgroup" colspan="3">ours</th><th scope="colgroup" colspan="1" class="paper">paper</th>' in text

@@ -126,6 +126,18 @@ class Results:
         return index
 
 
+def volume_differences(scores: Sequence[Score]) -> tuple[list[float], list[float]]:
+    """Mean of measured and true volume (ml), and their difference in percent of it; empty predictions left out."""
+    pairs = [(s.volume_ml, s.true_volume_ml) for s in scores if s.volume_ml and s.true_volume_ml]
+    return [(a + b) / 2 for a, b in pairs], [200 * (a - b) / (a + b) for a, b in pairs]
+
+
+def diameter_differences(scores: Sequence[Score]) -> tuple[list[float], list[float]]:
+    """Mean of measured and true long axis (mm), and their difference in mm; empty predictions left out."""
+    pairs = [(s.long_axis_mm, s.true_long_axis_mm) for s in scores if s.long_axis_mm and s.true_long_axis_mm]
+    return [(a + b) / 2 for a, b in pairs], [a - b for a, b in pairs]
+
+
 def read_results(folder: Path | str) -> Results:
     """Read a study folder, finished or not. Raises StudyError, or CohortError for its split."""
     folder = Path(folder)

@@ -8,7 +8,7 @@ import numpy as np
 
 from clmsda.studies.report.setting_tables import GROUPS, sentence
 from clmsda.studies.report.table import NOT_AVAILABLE, Cell, Column, Table
-from clmsda.studies.results import Results
+from clmsda.studies.results import Results, diameter_differences, volume_differences
 from clmsda.studies.score_rows import Score
 from clmsda.studies.statistics import agreement, clustered, spread
 
@@ -105,18 +105,6 @@ def per_slice(results: Results) -> Table:
         "slices; the 95 % bootstrap interval draws patients, since slices of one patient are alike."
     )
     return Table("table_s4_slices", "Table S4", sentence(caption, results), columns, _by_method(results, row))
-
-
-def volume_differences(scores: Sequence[Score]) -> tuple[list[float], list[float]]:
-    """Mean of measured and true volume (ml), and their difference in percent of it; empty predictions left out."""
-    pairs = [(s.volume_ml, s.true_volume_ml) for s in scores if s.volume_ml and s.true_volume_ml]
-    return [(a + b) / 2 for a, b in pairs], [200 * (a - b) / (a + b) for a, b in pairs]
-
-
-def diameter_differences(scores: Sequence[Score]) -> tuple[list[float], list[float]]:
-    """Mean of measured and true long axis (mm), and their difference in mm; empty predictions left out."""
-    pairs = [(s.long_axis_mm, s.true_long_axis_mm) for s in scores if s.long_axis_mm and s.true_long_axis_mm]
-    return [(a + b) / 2 for a, b in pairs], [a - b for a, b in pairs]
 
 
 def agreements(results: Results) -> Table:

@@ -51,7 +51,7 @@ def page(
         "Runs finished": f"{finished} of {len(results.records)}",
         "Seeds": ", ".join(map(str, results.study.seeds)),
     }
-    return _templates().get_template("page.html").render(
+    return templates().get_template("page.html").render(
         results=results, facts=facts, notices=notices, findings=findings(results), sections=SECTIONS,
         tables={table.label: table for table in tables},
         plates={plate.label: (plate, drawn[plate.name]) for plate in plates},
@@ -59,13 +59,8 @@ def page(
     )  # fmt: skip
 
 
-def to_html(table: Table) -> str:
-    """A `table` element, as the page has it."""
-    return _templates().get_template("table.html").render(table=table)
-
-
-def _templates() -> Environment:
-    """Everything is escaped, and a name that the page was not given is an error."""
+def templates() -> Environment:
+    """page.html and table.html. Everything is escaped, and a name that the page was not given is an error."""
     found = Environment(
         loader=PackageLoader(__name__.rpartition(".")[0], ""), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,

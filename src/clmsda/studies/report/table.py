@@ -79,22 +79,23 @@ def printed(cell: Cell, column: Column) -> str:
         return _printed_estimate(cell, column)
     if column.show == "p":
         return "< 0.001" if cell < 0.001 else f"{cell:.3f}"
-    return _number(cell, 0 if isinstance(cell, int) else column.digits)
+    return decimal(cell, 0 if isinstance(cell, int) else column.digits)
 
 
-def _number(value: float | None, digits: int) -> str:
+def decimal(value: float | None, digits: int, sign: str = "") -> str:
+    """sign: "+" for one before positive numbers, too; 0 has none."""
     if value is None:
         return NOTHING
     if value == float("inf"):
         return "\N{INFINITY}"
-    text = f"{value:.{digits}f}"
-    return (text.lstrip("-") if float(text) == 0 else text).replace("-", MINUS)
+    text = f"{value:{sign}.{digits}f}"
+    return (text.lstrip("+-") if float(text) == 0 else text).replace("-", MINUS)
 
 
 def _printed_estimate(cell: Estimate, column: Column) -> str:
     if cell.mean is None:
         return NOTHING
-    mean, low, high, sd = (_number(value, column.digits) for value in (cell.mean, cell.low, cell.high, cell.sd))
+    mean, low, high, sd = (decimal(value, column.digits) for value in (cell.mean, cell.low, cell.high, cell.sd))
     interval = NOTHING if cell.low is None else f"[{low}, {high}]"
     if column.show == "interval":
         return interval
@@ -106,7 +107,7 @@ def _printed_estimate(cell: Estimate, column: Column) -> str:
 def _printed_spread(cell: Spread, digits: int) -> str:
     if cell.median is None:
         return NOTHING
-    low, median, high = (_number(value, digits) for value in (cell.low, cell.median, cell.high))
+    low, median, high = (decimal(value, digits) for value in (cell.low, cell.median, cell.high))
     return f"{median} [{low}, {high}]"
 
 
