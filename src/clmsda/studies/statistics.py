@@ -174,8 +174,9 @@ def spread(values: ArrayLike) -> Spread:
     array = np.asarray(values, np.float64)
     if array.size == 0:
         return Spread(0, None, None, None, None)
-    quartiles = (0.25, 0.5, 0.75)
-    with np.errstate(invalid="ignore"):  # beside an infinite value numpy says nan, where the upper neighbor is meant
-        found, upper = np.quantile(array, quartiles), np.quantile(array, quartiles, method="higher")
-    low, median, high = np.where(np.isnan(found), upper, found).tolist()
+    shares = np.array([0.25, 0.5, 0.75])
+    below, above = (np.quantile(array, shares, method=side) for side in ("lower", "higher"))
+    part = shares * (array.size - 1) % 1
+    with np.errstate(invalid="ignore"):  # linear by hand: beside an infinite value numpy says nan of a finite one
+        low, median, high = np.where(part > 0, (1 - part) * below + part * above, below).tolist()
     return Spread(array.size, median, low, high, float(np.isinf(array).mean()))
