@@ -15,13 +15,16 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from clmsda.cohorts import Cohort, CohortError, Split
+from clmsda.cohorts import Cohort, CohortError, Split, describe
 from clmsda.studies.config import Peer, Study, StudyError, Variant
 from clmsda.studies.folder import SPLIT, Run, known_study, plan
 from clmsda.studies.progress import is_done, read_done, read_epochs
 from clmsda.studies.score_rows import AGAIN, SCORE_FILE, Score, SliceScore, first_problem, read_scores, read_slices
 from clmsda.studies.statistics import Comparison, Estimate, compare, estimate, per_patient
 from clmsda.training import TrainingConfig
+
+GROUPS = {group: f"group {group} ({words})" for group, words in describe.GROUPS.items()}
+"""Size groups as they are printed."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,17 @@ class Results:
     @property
     def folds(self) -> int:
         return len(self.split.folds) if self.split else 1
+
+    @property
+    def validation(self) -> str:
+        """How the study was validated, in words."""
+        if self.split is None:
+            return "every case tested; trained on other phantoms"
+        return "hold-out" if self.folds == 1 else f"{self.folds}-fold cross-validation"
+
+    def caption(self, words: str) -> str:
+        """A caption that says so where no patient is behind it."""
+        return f"{words} Synthetic phantoms, not patients." if self.cohort.synthetic else words
 
     def names(self, protocol: str) -> list[str]:
         """Variants, and those peers that were scored under this protocol."""

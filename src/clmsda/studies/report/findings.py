@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from clmsda.studies.report.published import ORDER
-from clmsda.studies.report.setting_tables import GROUPS
 from clmsda.studies.report.table import Column, printed
-from clmsda.studies.results import Results
+from clmsda.studies.results import GROUPS, Results
 from clmsda.studies.statistics import Comparison, Estimate
 
 BASE, BEST = ORDER[0], ORDER[-1]

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from clmsda.studies.report.setting_tables import GROUPS, sentence
 from clmsda.studies.report.table import NOT_AVAILABLE, Cell, Column, Table
-from clmsda.studies.results import Results, diameter_differences, volume_differences
+from clmsda.studies.results import GROUPS, Results, diameter_differences, volume_differences
 from clmsda.studies.score_rows import Score
 from clmsda.studies.statistics import agreement, clustered, spread
 
@@ -31,7 +30,7 @@ def comparisons(results: Results) -> Table:
         "both methods were scored on, 95 % bootstrap interval; two-sided Wilcoxon signed-rank test, corrected by "
         "Holm over the pairs of each block. Left out: patients that only one of both was scored on."
     )
-    return Table("table_s1_comparisons", "Table S1", sentence(caption, results), columns, tuple(rows))
+    return Table("table_s1_comparisons", "Table S1", results.caption(caption), columns, tuple(rows))
 
 
 def protocols(results: Results) -> Table:
@@ -55,7 +54,7 @@ def protocols(results: Results) -> Table:
         "must not be compared as if they were methods. Mean (standard deviation) over n patients, 95 % bootstrap "
         "interval."
     )
-    return Table("table_s2_protocols", "Table S2", sentence(caption, results), tuple(columns), tuple(rows))
+    return Table("table_s2_protocols", "Table S2", results.caption(caption), tuple(columns), tuple(rows))
 
 
 def surfaces(results: Results) -> Table:
@@ -77,7 +76,7 @@ def surfaces(results: Results) -> Table:
         "HD95: median and quartiles over all predictions, of which the empty ones are infinitely far away, so that "
         "a mean would say nothing."
     )
-    return Table("table_s3_surfaces", "Table S3", sentence(caption, results), columns, _by_method(results, row))
+    return Table("table_s3_surfaces", "Table S3", results.caption(caption), columns, _by_method(results, row))
 
 
 def per_slice(results: Results) -> Table:
@@ -104,7 +103,7 @@ def per_slice(results: Results) -> Table:
         "Single slices that hold truth or prediction, each averaged over seeds. Mean (standard deviation) over "
         "slices; the 95 % bootstrap interval draws patients, since slices of one patient are alike."
     )
-    return Table("table_s4_slices", "Table S4", sentence(caption, results), columns, _by_method(results, row))
+    return Table("table_s4_slices", "Table S4", results.caption(caption), columns, _by_method(results, row))
 
 
 def agreements(results: Results) -> Table:
@@ -128,7 +127,7 @@ def agreements(results: Results) -> Table:
         "95 % of the differences lie within the limits (1.96 standard deviations). n predictions (tumors and "
         "seeds); empty ones are left out."
     )
-    return Table("table_s5_agreement", "Table S5", sentence(caption, results), tuple(columns), _by_method(results, row))
+    return Table("table_s5_agreement", "Table S5", results.caption(caption), tuple(columns), _by_method(results, row))
 
 
 def coverage(results: Results) -> Table:
@@ -148,7 +147,7 @@ def coverage(results: Results) -> Table:
         "Tumor outside the patch, by size group: no network can find it, and it counts as missed. Means over n "
         "patients; a dash where a protocol has no one patch."
     )
-    return Table("table_s6_coverage", "Table S6", sentence(caption, results), columns, _by_method(results, row))
+    return Table("table_s6_coverage", "Table S6", results.caption(caption), columns, _by_method(results, row))
 
 
 def runs(results: Results) -> Table:
@@ -170,7 +169,7 @@ def runs(results: Results) -> Table:
             None if minutes is None else minutes / 60, "finished" if record.finished else "not finished",
         ))  # fmt: skip
     caption = f"Runs. Validation F1 is over samples, and decides when to stop; test F1 over cases ({results.headline})."
-    return Table("table_s7_runs", "Table S7", sentence(caption, results), columns, tuple(rows))
+    return Table("table_s7_runs", "Table S7", results.caption(caption), columns, tuple(rows))
 
 
 def _by_method(

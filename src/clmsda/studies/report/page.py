@@ -14,7 +14,6 @@ from clmsda.studies.config import PROTOCOLS
 from clmsda.studies.report.figures import Plate
 from clmsda.studies.report.findings import findings
 from clmsda.studies.report.published import SOURCE
-from clmsda.studies.report.setting_tables import validation
 from clmsda.studies.report.table import Table, to_csv, to_latex
 from clmsda.studies.results import Results
 from clmsda.version import software_version
@@ -45,7 +44,7 @@ def page(
     finished = sum(record.finished for record in results.records)
     facts = {
         "Study": results.study.name,
-        "Validation": validation(results),
+        "Validation": results.validation,
         "Patients tested": len({score.patient for score in results.scores}),
         "Methods": ", ".join(row.name for row in results.rows),
         "Runs finished": f"{finished} of {len(results.records)}",

@@ -9,9 +9,9 @@ from clmsda.cohorts import Cohort
 from clmsda.studies.config import PROTOCOLS
 from clmsda.studies.report import further_tables as further
 from clmsda.studies.report.published import ORDER, PUBLISHED, Published
-from clmsda.studies.report.setting_tables import GROUPS, sentence, table_1, table_2, table_3, validation
+from clmsda.studies.report.setting_tables import table_1, table_2, table_3
 from clmsda.studies.report.table import PAPER, Cell, Column, Table, best_of
-from clmsda.studies.results import Results
+from clmsda.studies.results import GROUPS, Results
 
 METRICS = ("f1", "recall", "precision")
 
@@ -67,11 +67,11 @@ def _ablation(results: Results, key: str, label: str, name: str) -> Table:
     best = best_of(rows, (1, 3, 4), range(len(rows)))
     notes = _notes(theirs) if beside else ()
     caption = (
-        f"Segmentation by each method, {validation(results)}, {protocol_words(results.headline)}. Mean (standard "
+        f"Segmentation by each method, {results.validation}, {protocol_words(results.headline)}. Mean (standard "
         "deviation) over n patients, each averaged over seeds; 95 % bootstrap interval of the mean F1. Best means "
         "in bold."
     )
-    return Table(name, label, sentence(caption, results), tuple(columns), tuple(rows), notes, frozenset(best))
+    return Table(name, label, results.caption(caption), tuple(columns), tuple(rows), notes, frozenset(best))
 
 
 def _theirs_alone(theirs: Published, label: str, name: str) -> Table:
@@ -103,11 +103,11 @@ def table_6(results: Results) -> Table:
             rows.append((*row, theirs.group_f1.get((method, group))) if theirs else row)
         best |= best_of(rows, (2, 4, 5), range(first, len(rows)))
     caption = (
-        f"Segmentation by size of the tumor, {validation(results)}, {protocol_words(results.headline)}. Mean (standard "
+        f"Segmentation by size of the tumor, {results.validation}, {protocol_words(results.headline)}. Mean (standard "
         "deviation) over n patients; 95 % bootstrap interval of the mean F1. Best means of each group in bold."
     )
     notes = _notes(theirs) if theirs else ()
-    words = sentence(caption, results)
+    words = results.caption(caption)
     return Table("table_6_size_groups", "Table 6", words, tuple(columns), tuple(rows), notes, frozenset(best))
 
 

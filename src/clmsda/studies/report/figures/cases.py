@@ -12,8 +12,7 @@ from clmsda.cohorts import Case, Cohort
 from clmsda.images import read_mask
 from clmsda.studies.report.figures.slices import Slice, cut_slice, outline, scale_bar, show, write
 from clmsda.studies.report.figures.style import FOUND, INK, TRUTH, WIDTH, new_figure, wrapped
-from clmsda.studies.report.setting_tables import GROUPS
-from clmsda.studies.results import Results
+from clmsda.studies.results import GROUPS, Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,8 +19,7 @@ from clmsda.studies.report.figures.style import (
     panels,
     wrapped,
 )
-from clmsda.studies.report.setting_tables import GROUPS
-from clmsda.studies.results import Results
+from clmsda.studies.results import GROUPS, Results
 from clmsda.studies.score_rows import Score
 from clmsda.studies.statistics import Estimate, per_patient
 
@@ -50,6 +49,11 @@ def ablation(results: Results) -> Figure:
         n = f"n = {counts[0]}" if len(set(counts)) == 1 else f"n = {min(counts)} to {max(counts)}"
         ticks.append(f"{words}\n{n}")
     panel.axvline(0.5, color=HAIR, linewidth=0.8)
+    return _blocks(figure, panel, ticks)
+
+
+def _blocks(figure: Figure, panel: Axes, ticks: list[str]) -> Figure:
+    """F1 from 0 to 100 %, in blocks that are named below."""
     panel.set_xticks(range(len(ticks)), ticks)
     panel.tick_params(axis="x", length=0)
     panel.set_ylim(0, 100)
@@ -66,10 +70,9 @@ def _whisker(panel: Axes, x: float, found: Estimate, ink: str = DARK) -> None:
 def against_size(results: Results) -> Figure:
     """A point for each patient, and how the mean runs with size; one panel for each method."""
     names = results.names(results.headline)
-    across = min(len(names), 4)
-    figure = new_figure(2.35 * -(-len(names) // across))
+    figure, used = _by_size(names, 2.35, "F1 (%)")
     baseline: tuple[NDArray, NDArray] | None = None
-    for panel, name in zip(panels(figure, len(names), across=across, sharex=True, sharey=True), names, strict=True):
+    for panel, name in zip(used, names, strict=True):
         sizes, f1 = _by_patient(results.of(name, results.headline))
         index = results.place(name)
         panel.scatter(sizes, f1, s=9, color=color(index), marker=marker(index), alpha=0.65, linewidths=0, clip_on=False)
@@ -81,9 +84,16 @@ def against_size(results: Results) -> Figure:
         panel.set_title(wrapped(name), color=INK)
         _size_axis(panel)
         panel.set_ylim(0, 103)
-    figure.supylabel("F1 (%)", fontsize=8)
-    figure.supxlabel("longest diameter (cm)", fontsize=8)
     return figure
+
+
+def _by_size(names: list[str], height: float, words: str) -> tuple[Figure, list[Axes]]:
+    """A panel for each method, at most four in a row; height: inches of a row."""
+    across = min(len(names), 4)
+    figure = new_figure(height * -(-len(names) // across))
+    figure.supylabel(words, fontsize=8)
+    figure.supxlabel("longest diameter (cm)", fontsize=8)
+    return figure, panels(figure, len(names), across=across, sharex=True, sharey=True)
 
 
 def _by_patient(scores: list[Score]) -> tuple[NDArray, NDArray]:
@@ -139,21 +149,15 @@ def protocols(results: Results) -> Figure:
         ticks.append(protocol if any_found else f"{protocol}\nnot available")
         if place:
             panel.axvline(place - 0.5, color=HAIR, linewidth=0.8)
-    panel.set_xticks(range(len(ticks)), ticks)
     panel.set_xlim(-0.5, len(ticks) - 0.5)
-    panel.tick_params(axis="x", length=0)
-    panel.set_ylim(0, 100)
-    panel.set_ylabel("F1 (%)")
-    legend(figure, panel)
-    return figure
+    return _blocks(figure, panel, ticks)
 
 
 def coverage(results: Results) -> Figure:
     """Share of each tumor that lies outside its patch, against size; one panel for each method."""
     names = [n for n in results.names(results.headline) if results.patients(n, results.headline, "outside")]
-    across = min(len(names), 4)
-    figure = new_figure(2.2 * -(-len(names) // across))
-    for panel, name in zip(panels(figure, len(names), across=across, sharex=True, sharey=True), names, strict=True):
+    figure, used = _by_size(names, 2.2, "tumor outside the patch (%)")
+    for panel, name in zip(used, names, strict=True):
         scores = results.of(name, results.headline)
         sizes = per_patient((score.patient, score.size_mm / 10) for score in scores)
         outside = results.patients(name, results.headline, "outside")
@@ -165,6 +169,4 @@ def coverage(results: Results) -> Figure:
                    fontsize=7.5, backgroundcolor="white")  # fmt: skip
         _size_axis(panel)
         panel.set_ylim(0, max(1.0, panel.get_ylim()[1]))
-    figure.supylabel("tumor outside the patch (%)", fontsize=8)
-    figure.supxlabel("longest diameter (cm)", fontsize=8)
     return figure

@@ -11,7 +11,7 @@ from clmsda.geometry import Volume
 from clmsda.patches import PatchConfig, cut, cut_mask, directions_of, view_grid
 from clmsda.studies.report.figures.slices import cut_slice, outline, scale_bar, show, write
 from clmsda.studies.report.figures.style import DARK, GROUP_COLORS, INK, TRUTH, WIDTH, new_figure
-from clmsda.studies.report.setting_tables import GROUPS
+from clmsda.studies.results import GROUPS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
