@@ -23,10 +23,9 @@ from clmsda.metrics import f1
 from clmsda.models import Model, load
 from clmsda.patches import restore
 from clmsda.segmentation.views import THRESHOLD
-from clmsda.studies.config import Variant
+from clmsda.studies.config import StudyError, Variant
 from clmsda.studies.protocols import Target, views_at
 from clmsda.studies.results import open_cohort, read_results
-from clmsda.studies.scores import StudyError
 from clmsda.studies.statistics import estimate, per_patient
 
 VIEWS = ("size-variant", "size-invariant", "mean of both")

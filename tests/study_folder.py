@@ -20,7 +20,8 @@ from clmsda.studies.config import Peer, check_study, slug
 from clmsda.studies.folder import plan, prepare
 from clmsda.studies.protocols import Prediction, Target
 from clmsda.studies.running import training_config
-from clmsda.studies.scores import SCORES, SLICES, score, score_slices, write_rows
+from clmsda.studies.score_rows import SCORES, SLICES, write_rows
+from clmsda.studies.scores import score, score_slices
 from clmsda.training import TrainingConfig
 
 

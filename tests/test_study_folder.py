@@ -15,10 +15,10 @@ from small_study import SIZES_MM, TOML, chest, write_cohort, write_toml
 
 from clmsda.cohorts import Cohort, CohortError, Split, add_case
 from clmsda.images import write_mask
-from clmsda.studies.config import read_study
+from clmsda.studies.config import StudyError, read_study
 from clmsda.studies.folder import Prepared, Run, claimed, plan, prepare, read_study_file
 from clmsda.studies.progress import survey
-from clmsda.studies.scores import SCORES, StudyError, read_rows, write_rows
+from clmsda.studies.score_rows import SCORES, read_rows, write_rows
 
 
 @pytest.fixture(scope="module")

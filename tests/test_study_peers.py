@@ -14,10 +14,9 @@ from clmsda.images import write_mask
 from clmsda.images.errors import GridMismatch
 from clmsda.metrics import precision, recall
 from clmsda.prompts import Point
-from clmsda.studies.config import Peer
+from clmsda.studies.config import Peer, StudyError
 from clmsda.studies.peers import check_predictions, read_prediction, region_growing
 from clmsda.studies.protocols import Target
-from clmsda.studies.scores import StudyError
 
 
 @pytest.fixture

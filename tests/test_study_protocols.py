@@ -13,7 +13,8 @@ from clmsda.geometry import Volume
 from clmsda.metrics import f1, recall
 from clmsda.studies.config import ClickConfig
 from clmsda.studies.protocols import Prediction, Target, around, clicks, inner_clicks, nothing, predict, prompted
-from clmsda.studies.scores import SCORES, score, score_slices
+from clmsda.studies.score_rows import SCORES
+from clmsda.studies.scores import score, score_slices
 
 PROTOCOLS = ("oracle", "estimated", "prompted", "automatic")
 RUN = {"variant": "threshold", "fold": 0, "seed": 1}

@@ -16,14 +16,14 @@ from study_folder import run_folder, write_phantom_cohort, write_study
 from clmsda.cohorts import Cohort
 from clmsda.files import OutputError
 from clmsda.patches import PatchConfig
-from clmsda.studies.figures import all_plates, cases, tumors
-from clmsda.studies.figures.slices import cut_slice
-from clmsda.studies.figures.style import COLORS, MARKERS, render
-from clmsda.studies.page import SECTIONS, page
+from clmsda.studies.config import StudyError
 from clmsda.studies.report import write_report
+from clmsda.studies.report.figures import all_plates, cases, tumors
+from clmsda.studies.report.figures.slices import cut_slice
+from clmsda.studies.report.figures.style import COLORS, MARKERS, render
+from clmsda.studies.report.page import SECTIONS, page
+from clmsda.studies.report.tables import all_tables
 from clmsda.studies.results import Results, open_cohort, read_results
-from clmsda.studies.scores import StudyError
-from clmsda.studies.tables import all_tables
 
 PAPERS = [f"Table {n}" for n in range(1, 7)] + [f"Figure {n}" for n in (1, 2, 6, 7)]
 

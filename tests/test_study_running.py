@@ -21,11 +21,11 @@ from clmsda import tensor_files
 from clmsda.cohorts import Cohort
 from clmsda.images import read_mask, write_mask
 from clmsda.metrics import f1
-from clmsda.studies.config import read_study
+from clmsda.studies.config import StudyError, read_study
 from clmsda.studies.folder import Run, claimed, plan, read_study_file
 from clmsda.studies.progress import Step, duration, is_done, seconds_left, survey
 from clmsda.studies.running import _seldom, run_study
-from clmsda.studies.scores import SCORES, SLICES, StudyError, read_rows
+from clmsda.studies.score_rows import SCORES, SLICES, read_rows
 from clmsda.training import ConfigError
 from clmsda.training.checkpoint import CheckpointError
 

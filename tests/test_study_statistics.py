@@ -15,7 +15,7 @@ from clmsda.studies.statistics import (
     Estimate,
     Spread,
     agreement,
-    bootstrap_means,
+    bootstrap,
     clustered,
     compare,
     estimate,
@@ -83,7 +83,7 @@ def test_the_interval_holds_the_mean_and_lies_among_the_values(values: list[floa
 
 def test_resamples_are_drawn_in_parts_without_a_seam() -> None:
     values = np.random.default_rng(2).normal(500, 100, 1000)
-    means = bootstrap_means(values, 9000)  # more than are drawn at once
+    means = bootstrap(np.mean, values, resamples=9000).bootstrap_distribution  # more than are drawn at once
     assert means.shape == (9000,) and len(np.unique(means)) > 8990
     assert means.mean() == pytest.approx(values.mean(), abs=0.2)
     assert means.std() == pytest.approx(values.std() / np.sqrt(1000), rel=0.05)

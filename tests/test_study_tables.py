@@ -16,12 +16,11 @@ from study_folder import run_folder, write_phantom_cohort
 
 from clmsda.cohorts import Cohort
 from clmsda.studies.config import check_study
-from clmsda.studies.findings import findings
 from clmsda.studies.folder import prepare
-from clmsda.studies.published import PUBLISHED
-from clmsda.studies.results import Results, open_cohort, read_results
-from clmsda.studies.statistics import Estimate, Spread
-from clmsda.studies.table import (
+from clmsda.studies.report.findings import findings
+from clmsda.studies.report.page import templates
+from clmsda.studies.report.published import PUBLISHED
+from clmsda.studies.report.table import (
     MINUS,
     NOTHING,
     TIMES,
@@ -31,11 +30,12 @@ from clmsda.studies.table import (
     latex_escape,
     printed,
     to_csv,
-    to_html,
     to_latex,
     to_text,
 )
-from clmsda.studies.tables import all_tables
+from clmsda.studies.report.tables import all_tables
+from clmsda.studies.results import Results, open_cohort, read_results
+from clmsda.studies.statistics import Estimate, Spread
 
 HEAD = (
     "variant,fold,seed,protocol,case,patient,size_mm,size_group,f1,recall,precision,surface_dice,hd95_mm,volume_ml,"
@@ -287,7 +287,7 @@ def test_latex_escapes_leave_no_command_and_open_no_group(text: str) -> None:
 
 
 def test_html_is_escaped_and_marks_what_is_the_papers() -> None:
-    text = to_html(SMALL)
+    text = templates().get_template("table.html").render(table=SMALL)
     assert '<th scope="row">a_b &lt;c&gt;</th>' in text and "<c>" not in text
     assert '<td class="paper number">76.58</td>' in text
     assert '<th scope="colgroup" colspan="3">ours</th><th scope="colgroup" colspan="1" class="paper">paper</th>' in text

@@ -25,7 +25,7 @@ from clmsda.response.reading import read_time_point
 from clmsda.studies.config import read_study
 from clmsda.studies.folder import read_study_file
 from clmsda.studies.progress import read_epochs
-from clmsda.studies.scores import SCORES, read_rows
+from clmsda.studies.score_rows import SCORES, read_rows
 from clmsda.training import checkpoint, read_config
 from fuzz.samples import GRID, TRAINED, all_samples, trained
 

@@ -271,7 +271,7 @@ def _study(root: Path) -> Made:
     """A training TOML, a study's TOML with its base, and what a study's folder holds of text."""
     from clmsda.studies.config import read_study
     from clmsda.studies.folder import prepare
-    from clmsda.studies.scores import SCORES
+    from clmsda.studies.score_rows import SCORES
 
     for name, file, text in (("training", "training.toml", SMALL_TOML), ("study", "study.toml", STUDY_TOML)):
         (root / name).mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,10 +51,9 @@ def fifths(confidence: ArrayLike, scores: ArrayLike) -> list[Fifth]:
 
 def rank_correlation(confidence: ArrayLike, scores: ArrayLike) -> float:
     """Spearman's, ties at their mean rank; nan where one of them is the same for all, or for fewer than two masks."""
-    ranks = [stats.rankdata(np.nan_to_num(np.asarray(values, np.float64))) for values in (confidence, scores)]
-    if ranks[0].size < 2 or any(np.ptp(one) == 0 for one in ranks):
-        return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)
+        return float(stats.spearmanr(*np.nan_to_num(np.array([confidence, scores], np.float64))).statistic)
 
 
 def announced(confidence: ArrayLike, scores: ArrayLike, warned: ArrayLike) -> Announced:

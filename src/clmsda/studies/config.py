@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from clmsda.errors import InputError
 from clmsda.networks import VARIANTS
 from clmsda.training import ConfigError, TrainingConfig
 from clmsda.training.config import PHANTOMS, check, problems, read_values
@@ -23,10 +24,22 @@ from clmsda.training.config import PHANTOMS, check, problems, read_values
 FORBID = {"extra": "forbid", "allow_inf_nan": False}
 
 Protocol = Literal["oracle", "estimated", "prompted", "automatic"]
+PROTOCOLS = {
+    "oracle": "true center and size, the tumor's slices only (the paper's)",
+    "estimated": "true center, size estimated",
+    "prompted": "a click in the tumor, all slices",
+    "automatic": "nothing given",
+}
+"""What each protocol gives to a method (design section 2.5)."""
+
 Name = Annotated[str, Field(min_length=1, max_length=60)]
 Count = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class StudyError(InputError):
+    """A study's folder that is damaged, belongs to another study, or lacks what the study needs."""
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,8 @@ from typing import IO, Any
 from clmsda.cohorts import Case, Cohort, Split, check_split, hold_out_test, k_fold, write_phantoms
 from clmsda.errors import InputError
 from clmsda.files import OutputError, make_folder, replacing
-from clmsda.studies.config import Peer, SplitConfig, Study, Variant, check_study, dotted, slug
+from clmsda.studies.config import Peer, SplitConfig, Study, StudyError, Variant, check_study, dotted, slug
 from clmsda.studies.peers import check_predictions
-from clmsda.studies.scores import StudyError
 from clmsda.version import software
 
 STUDY, SPLIT, RUNS = "study.json", "split.json", "runs"
@@ -42,6 +41,11 @@ class Run:
     row: Variant | Peer
     fold: int
     seed: int
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """As every row of its scores has it."""
+        return self.row.name, self.fold, self.seed
 
     @property
     def name(self) -> str:
@@ -115,6 +119,14 @@ def read_study_file(out: Path) -> tuple[Study, dict[str, Any]] | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = str(error) if isinstance(error, InputError) else "it is not what a study writes there"
         raise StudyError(f"{path} is damaged ({why}): bring it back, or run the study into a new folder") from error
+
+
+def known_study(out: Path) -> tuple[Study, dict[str, Any]]:
+    """As `read_study_file`; raises StudyError where there is none, too."""
+    stored = read_study_file(out)
+    if stored is None:
+        raise StudyError(f"{out} is not a study's folder: it has no study.json; make one with `clmsda study run`")
+    return stored
 
 
 def tested(study: Study, out: Path) -> list[int]:

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from clmsda.geometry import Grid, Volume, place
 from clmsda.images import read_mask
 from clmsda.prompts import Point
-from clmsda.studies.config import Peer
+from clmsda.studies.config import Peer, StudyError
 from clmsda.studies.protocols import Prediction, Target
-from clmsda.studies.scores import StudyError
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 COARSE_MM = 1.2

@@ -6,17 +6,17 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from clmsda.studies.config import Study, Variant
-from clmsda.studies.folder import Run, plan, read_study_file, tested
-from clmsda.studies.scores import SCORES, StudyError, read_rows
+from clmsda.studies.config import Study, StudyError, Variant
+from clmsda.studies.folder import Run, known_study, plan, tested
+from clmsda.studies.score_rows import SCORE_FILE, SCORES, read_rows
 from clmsda.training import is_finished
 from clmsda.training.loop import CONFIG, METRICS
 
-DONE, SCORE_FILE, SLICE_FILE = "done.json", "scores.csv", "slices.csv"
+DONE = "done.json"
 
 Phase = Literal["waiting", "training", "evaluating", "done"]
 
@@ -38,10 +38,7 @@ class Step:
 
 def survey(out: Path) -> tuple[Study, list[Step]]:
     """The study of a folder and where each of its runs stands. Raises StudyError where there is none."""
-    stored = read_study_file(out)
-    if stored is None:
-        raise StudyError(f"{out} is not a study's folder: it has no study.json; make one with `clmsda study run`")
-    study = stored[0]
+    study, _ = known_study(out)
     return study, steps(study, out, tested(study, out))
 
 
@@ -58,8 +55,7 @@ def is_done(folder: Path) -> bool:
 def _step(study: Study, run: Run, out: Path, cases: int) -> Step:
     folder = run.folder(out)
     if is_done(folder):
-        facts = _facts(folder / DONE)
-        return Step(run, "done", cases, cases, facts["training_seconds"], facts["evaluation_seconds"])
+        return Step(run, "done", cases, cases, *read_done(folder, "training_seconds", "evaluation_seconds"))
     trained = 0.0
     if isinstance(run.row, Variant):
         epochs = read_epochs(folder)
@@ -122,12 +118,13 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def read_done(folder: Path, *names: str) -> list[float]:
+    """Numbers of a finished run's done.json. Raises StudyError."""
     try:
-        facts = json.loads(path.read_bytes())
-        return {key: float(facts[key]) for key in ("training_seconds", "evaluation_seconds")}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StudyError(f"{path} is damaged: delete it, and the run is checked again") from error
+        facts = json.loads((folder / DONE).read_bytes())
+        return [float(facts[name]) for name in names]
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise StudyError(f"{folder / DONE} is damaged: remove it, and run the study again") from error
 
 
 def read_epochs(folder: Path) -> tuple[dict[str, float], ...]:

@@ -30,6 +30,7 @@ from clmsda.segmentation import segment
 from clmsda.segmentation.sizing import find_size
 from clmsda.segmentation.views import THRESHOLD, View, look
 from clmsda.studies.config import ClickConfig, Protocol
+from clmsda.training.second_look import largest_parts
 
 BATCH = 8
 """So many slices go through a network at once."""
@@ -187,21 +188,13 @@ def correction(found: Volume, truth: Volume) -> Correction | None:
         return None
     lower, upper = bounding_box(missed | excess)
     box = tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))
-    _, error = max((_largest(part[box]) for part in (missed, excess)), key=lambda one: one[0])
+    errors = [*largest_parts(missed[box], 1), *largest_parts(excess[box], 1)]
+    _, error = max(errors, key=lambda one: one[0])
     depth = ndimage.distance_transform_edt(np.pad(error, 1), sampling=truth.grid.spacing_mm)
     index = np.unravel_index(depth.argmax(), depth.shape)
     where = lower + np.array(index) - 1
     x, y, z = truth.grid.to_lps(where)
     return (Inside if missed[tuple(where)] else Outside)((float(x), float(y), float(z)))
-
-
-def _largest(mask: NDArray[np.bool_]) -> tuple[int, NDArray[np.bool_]]:
-    """Voxels of the largest connected part, and the part."""
-    labels, count = ndimage.label(mask)
-    if not count:
-        return 0, mask
-    sizes = np.bincount(labels.ravel())[1:]
-    return int(sizes.max()), labels == sizes.argmax() + 1
 
 
 def _slices(target: Target, model: Model, size_mm: float) -> Iterator[View]:

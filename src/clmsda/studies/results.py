@@ -8,7 +8,6 @@ An unfinished study is read as far as it is: `Results.missing` says what is not 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,22 +15,16 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from clmsda.cohorts import Cohort, CohortError, Split
-from clmsda.studies.config import Peer, Study, Variant
-from clmsda.studies.folder import SPLIT, Run, plan, read_study_file
-from clmsda.studies.progress import DONE, SCORE_FILE, is_done, read_epochs
-from clmsda.studies.score_rows import AGAIN, Score, SliceScore, first_problem, read_scores, read_slices
-from clmsda.studies.scores import StudyError
-from clmsda.studies.statistics import Estimate, estimate, per_patient
+from clmsda.cohorts import Cohort, CohortError, Split, describe
+from clmsda.studies.config import Peer, Study, StudyError, Variant
+from clmsda.studies.folder import SPLIT, Run, known_study, plan
+from clmsda.studies.progress import is_done, read_done, read_epochs
+from clmsda.studies.score_rows import AGAIN, SCORE_FILE, Score, SliceScore, first_problem, read_scores, read_slices
+from clmsda.studies.statistics import Comparison, Estimate, compare, estimate, per_patient
 from clmsda.training import TrainingConfig
 
-PROTOCOLS = {
-    "oracle": "true center and size, the tumor's slices only (the paper's)",
-    "estimated": "true center, size estimated",
-    "prompted": "a click in the tumor, all slices",
-    "automatic": "nothing given",
-}
-"""What each evaluation protocol gives to a method (design section 2.5)."""
+GROUPS = {group: f"group {group} ({words})" for group, words in describe.GROUPS.items()}
+"""Size groups as they are printed."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +79,10 @@ class Results:
         """Variants, then peers."""
         return (*self.study.variants, *self.study.peers)
 
+    def place(self, name: str) -> int:
+        """Of a method among the rows, by which it has its color and its marker."""
+        return [row.name for row in self.rows].index(name)
+
     @property
     def headline(self) -> str:
         """The protocol of Tables 4 to 6: the paper's, where the study has it."""
@@ -99,6 +96,17 @@ class Results:
     @property
     def folds(self) -> int:
         return len(self.split.folds) if self.split else 1
+
+    @property
+    def validation(self) -> str:
+        """How the study was validated, in words."""
+        if self.split is None:
+            return "every case tested; trained on other phantoms"
+        return "hold-out" if self.folds == 1 else f"{self.folds}-fold cross-validation"
+
+    def caption(self, words: str) -> str:
+        """A caption that says so where no patient is behind it."""
+        return f"{words} Synthetic phantoms, not patients." if self.cohort.synthetic else words
 
     def names(self, protocol: str) -> list[str]:
         """Variants, and those peers that were scored under this protocol."""
@@ -119,6 +127,11 @@ class Results:
         values = self.patients(variant, protocol, metric, group).values()
         return estimate([100 * value for value in values])
 
+    def compared(self, group: int | None) -> list[Comparison]:
+        """Paired tests of every two methods under the headline protocol, in points of F1; of one size group or all."""
+        shares = {name: self.patients(name, self.headline, "f1", group) for name in self.names(self.headline)}
+        return compare({name: {patient: 100 * f1 for patient, f1 in own.items()} for name, own in shares.items()})
+
     @cached_property
     def _indexed(self) -> dict[tuple[str, str], list[Score]]:
         index: dict[tuple[str, str], list[Score]] = {}
@@ -127,13 +140,22 @@ class Results:
         return index
 
 
+def volume_differences(scores: Sequence[Score]) -> tuple[list[float], list[float]]:
+    """Mean of measured and true volume (ml), and their difference in percent of it; empty predictions left out."""
+    pairs = [(s.volume_ml, s.true_volume_ml) for s in scores if s.volume_ml and s.true_volume_ml]
+    return [(a + b) / 2 for a, b in pairs], [200 * (a - b) / (a + b) for a, b in pairs]
+
+
+def diameter_differences(scores: Sequence[Score]) -> tuple[list[float], list[float]]:
+    """Mean of measured and true long axis (mm), and their difference in mm; empty predictions left out."""
+    pairs = [(s.long_axis_mm, s.true_long_axis_mm) for s in scores if s.long_axis_mm and s.true_long_axis_mm]
+    return [(a + b) / 2 for a, b in pairs], [a - b for a, b in pairs]
+
+
 def read_results(folder: Path | str) -> Results:
     """Read a study folder, finished or not. Raises StudyError, or CohortError for its split."""
     folder = Path(folder)
-    stored = read_study_file(folder)
-    if stored is None:
-        raise StudyError(f"{folder} is not a study's folder: it has no study.json; make one with `clmsda study run`")
-    study, used = stored
+    study, used = known_study(folder)
     split = Split.read(folder / SPLIT) if (folder / SPLIT).is_file() else None
     records = tuple(_record(run, folder) for run in _in_order(study, len(split.folds) if split else 1))
     scores: list[Score] = []
@@ -177,7 +199,7 @@ def _in_order(study: Study, folds: int) -> list[Run]:
 def _record(run: Run, out: Path) -> Record:
     folder = run.folder(out)
     finished = is_done(folder)
-    seconds = _seconds(folder / DONE) if finished else None
+    (seconds,) = read_done(folder, "seconds") if finished else [None]
     return Record(run, folder, finished, read_epochs(folder), seconds)
 
 
@@ -206,13 +228,6 @@ def _untested(record: Record, scores: list[Score], split: Split | None, study: S
         if lacking and (isinstance(run.row, Peer) or protocol != "automatic"):
             found.append(f"{run.name}: no {protocol} score of {_some(lacking)}")
     return found
-
-
-def _seconds(done: Path) -> float:
-    try:
-        return float(json.loads(done.read_bytes())["seconds"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise StudyError(f"{done} is damaged: remove it, and run the study again") from error
 
 
 def _some(names: list[str]) -> str:

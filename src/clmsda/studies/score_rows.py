@@ -1,18 +1,28 @@
-"""The rows of scores.csv and slices.csv as checked numbers, for those who report them; `scores` writes them."""
+"""The files scores.csv and slices.csv of a run: their columns, and how they are written and read.
+
+    scores.csv    a row per case and protocol: F1 over the stacked slices, surface Dice, HD95, volume, diameter, ...
+    slices.csv    a row per case, protocol and slice that holds truth or prediction, counted in the slab
+
+Numbers have six significant digits; a cell is empty where its number is not defined. A study that goes on reads rows
+as they are (`read_rows`); who reports them reads checked numbers (`read_scores`, `read_slices`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from math import isnan
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
+from clmsda.files import replacing
+from clmsda.studies.config import StudyError
 from clmsda.studies.folder import Run
-from clmsda.studies.progress import SCORE_FILE, SLICE_FILE
-from clmsda.studies.scores import SCORES, SLICES, StudyError, read_rows
 
+SCORE_FILE, SLICE_FILE = "scores.csv", "slices.csv"
 AGAIN = "delete it and done.json beside it, and the same `clmsda study run` scores this run again"
 
 
@@ -72,6 +82,51 @@ class SliceScore:
     precision: Share
 
 
+SCORES, SLICES = (tuple(field.name for field in fields(one)) for one in (Score, SliceScore))
+"""The columns of both files."""
+TEXTS = ("variant", "protocol", "case", "patient", "note")
+Row = dict[str, str]
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write a table, whole or not at all."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
+    """The rows of a table; none where there is no file yet. Raises StudyError for a damaged one."""
+    if not path.is_file():
+        return []
+    remedy = "delete it, and the same `clmsda study run` scores the run's cases again"
+    try:
+        with path.open(newline="", encoding="utf8") as file:
+            reader = csv.DictReader(file, strict=True)
+            if tuple(reader.fieldnames or ()) != tuple(columns):
+                raise StudyError(f"{path}: expected the columns {', '.join(columns)}, found others: {remedy}")
+            rows = list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is not a table of comma-separated values ({error}): {remedy}") from error
+    for line, row in enumerate(rows, 2):
+        wrong = [name for name in columns if not _sound(name, row[name])]
+        if wrong or None in row:
+            raise StudyError(f"{path}, line {line}: damaged at {wrong[0] if wrong else 'its end'}: {remedy}")
+    return rows
+
+
+def _sound(name: str, text: str | None) -> bool:
+    if text is None:
+        return False
+    if name in TEXTS or not text:
+        return True
+    try:
+        return not isnan(float(text))
+    except ValueError:
+        return False
+
+
 def read_scores(run: Run, folder: Path) -> list[Score]:
     """The scores of a run. Raises StudyError with line and column, and for a case that stands twice in a protocol."""
     scores = list(_read(run, folder / SCORE_FILE, SCORES, _SCORE))
@@ -102,7 +157,7 @@ def _read(run: Run, path: Path, columns: Sequence[str], adapter: TypeAdapter[_Ro
         except ValidationError as error:
             found = values[str(error.errors()[0]["loc"][0])]
             raise StudyError(f"{path}, line {line}: {first_problem(error)} (found {found!r}): {AGAIN}") from error
-        if (row.variant, row.fold, row.seed) != (run.row.name, run.fold, run.seed):
+        if (row.variant, row.fold, row.seed) != run.key:
             raise StudyError(
                 f"{path}, line {line}: expected scores of {run.name}, found {row.variant}, fold {row.fold}, seed "
                 f"{row.seed}: it was copied from another run; {AGAIN}"

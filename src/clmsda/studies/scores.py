@@ -1,41 +1,19 @@
-"""Scores of one run: a row per case and protocol, and a row per slice, as CSV.
-
-    scores.csv    what `SCORES` names: F1 over the stacked slices, surface Dice, HD95, volume, diameter, ...
-    slices.csv    what `SLICES` names, for each slice that holds truth or prediction, counted in the slab
-
-Numbers have six significant digits; a cell is empty where its number is not defined.
-"""
+"""What is measured of a mask beside the truth: the rows of scores.csv and slices.csv (see `score_rows`)."""
 
 from __future__ import annotations
 
-import csv
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from clmsda.errors import InputError
-from clmsda.files import replacing
 from clmsda.measurements import measure
 from clmsda.metrics import f1, hd95, precision, recall, surface_dice
 from clmsda.studies.protocols import Prediction, Target
-
-RUN = ("variant", "fold", "seed")
-METRICS = ("f1", "recall", "precision", "surface_dice", "hd95_mm", "volume_ml", "true_volume_ml", "long_axis_mm",
-           "true_long_axis_mm", "outside", "confidence")  # fmt: skip
-SCORES = (*RUN, "protocol", "case", "patient", "size_mm", "size_group", *METRICS, "note")
-SLICES = (*RUN, "protocol", "case", "slice", "f1", "recall", "precision")
-TEXTS = ("variant", "protocol", "case", "patient", "note")
+from clmsda.studies.score_rows import SCORES, SLICES, Row
 
 TOLERANCE_MM = 2.0
 """Of surface Dice (design: paper section 2.5)."""
-
-Row = dict[str, str]
-
-
-class StudyError(InputError):
-    """A study's folder that is damaged, belongs to another study, or lacks what the study needs."""
 
 
 def score(target: Target, protocol: str, predictions: Sequence[Prediction], run: Mapping[str, object]) -> Row:
@@ -43,7 +21,7 @@ def score(target: Target, protocol: str, predictions: Sequence[Prediction], run:
     each = [_metrics(target, prediction) for prediction in predictions]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a mean of nothing is not defined, and so left empty
-        means = {name: float(np.nanmean([metrics[name] for metrics in each])) for name in METRICS}
+        means = {name: float(np.nanmean([metrics[name] for metrics in each])) for name in each[0]}
     notes = dict.fromkeys(prediction.note for prediction in predictions if prediction.note)
     several = [f"mean of {len(predictions)} clicks"] if len(predictions) > 1 else []
     case = target.case
@@ -68,45 +46,6 @@ def score_slices(target: Target, protocol: str, prediction: Prediction, run: Map
 
 def number(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.6g}"
-
-
-def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write a table, whole or not at all."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """The rows of a table; none where there is no file yet. Raises StudyError for a damaged one."""
-    if not path.is_file():
-        return []
-    remedy = "delete it, and the same `clmsda study run` scores the run's cases again"
-    try:
-        with path.open(newline="", encoding="utf8") as file:
-            reader = csv.DictReader(file, strict=True)
-            if tuple(reader.fieldnames or ()) != tuple(columns):
-                raise StudyError(f"{path}: expected the columns {', '.join(columns)}, found others: {remedy}")
-            rows = list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise StudyError(f"{path} is not a table of comma-separated values ({error}): {remedy}") from error
-    for line, row in enumerate(rows, 2):
-        wrong = [name for name in columns if not _sound(name, row[name])]
-        if wrong or None in row:
-            raise StudyError(f"{path}, line {line}: damaged at {wrong[0] if wrong else 'its end'}: {remedy}")
-    return rows
-
-
-def _sound(name: str, text: str | None) -> bool:
-    if text is None:
-        return False
-    if name in TEXTS or not text:
-        return True
-    try:
-        return not np.isnan(float(text))
-    except ValueError:
-        return False
 
 
 def _metrics(target: Target, prediction: Prediction) -> dict[str, float]:

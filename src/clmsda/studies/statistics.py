@@ -7,18 +7,18 @@ result says how many were left in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 RESAMPLES = 10_000
-CONFIDENCE = 0.95
 _SEED = 20231005
-_CHUNK = 4_000_000  # values drawn at once
+_AT_ONCE = 4_000_000  # values drawn, as memory is finite
 
 
 @dataclass(frozen=True)
@@ -85,44 +85,34 @@ def per_patient(pairs: Iterable[tuple[str, float | None]]) -> dict[str, float]:
 
 def estimate(values: ArrayLike) -> Estimate:
     """Mean, standard deviation (n - 1) and 95 % bootstrap interval (percentiles, seeded) of patients' values."""
-    array = np.asarray(values, np.float64)
-    if array.size == 0:
-        return Estimate(0, None, None, None, None)
-    mean = float(array.mean())
-    if array.size == 1:
-        return Estimate(1, mean, None, None, None)
-    low, high = np.quantile(bootstrap_means(array), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    # Rounding in the sums must not push a mean of equal values out of its own interval.
-    return Estimate(array.size, mean, float(array.std(ddof=1)), min(float(low), mean), max(float(high), mean))
+    return clustered(np.asarray(values, np.float64).reshape(-1, 1))
 
 
-def clustered(patients: Sequence[NDArray[np.float64]]) -> Estimate:
+def clustered(patients: Sequence[NDArray[np.float64]] | NDArray[np.float64]) -> Estimate:
     """Mean and standard deviation over all values (slices); the interval draws whole patients.
 
     patients: the values of each patient. n counts values.
     """
-    if not patients:
-        return estimate([])
+    if len(patients) == 0:
+        return Estimate(0, None, None, None, None)
     values = np.concatenate(patients)
-    mean = float(values.mean())
+    mean, sd = float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else None
     if len(patients) == 1:
-        return Estimate(values.size, mean, float(values.std(ddof=1)) if values.size > 1 else None, None, None)
+        return Estimate(values.size, mean, sd, None, None)
     sums, counts = np.array([one.sum() for one in patients]), np.array([one.size for one in patients], np.float64)
     # A mean of sums over a mean of counts, drawn alike: the number of patients cancels.
-    means = bootstrap_means(sums) / bootstrap_means(counts)
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Estimate(values.size, mean, float(values.std(ddof=1)), min(float(low), mean), max(float(high), mean))
+    drawn = bootstrap(lambda a, b, axis: a.mean(axis) / b.mean(axis), sums, counts)
+    low, high = map(float, drawn.confidence_interval)
+    # Rounding in the sums must not push a mean of equal values out of its own interval.
+    return Estimate(values.size, mean, sd, min(low, mean), max(high, mean))
 
 
-def bootstrap_means(values: NDArray[np.float64], resamples: int = RESAMPLES) -> NDArray[np.float64]:
-    """(resamples,) means of as many values drawn with replacement: the same ones at every call."""
-    rng = np.random.default_rng(_SEED)
-    rows = max(1, _CHUNK // values.size)
-    parts = [
-        values[rng.integers(0, values.size, (min(rows, resamples - start), values.size))].mean(axis=1)
-        for start in range(0, resamples, rows)
-    ]
-    return np.concatenate(parts)
+def bootstrap(statistic: Callable[..., NDArray], *samples: NDArray[np.float64], resamples: int = RESAMPLES) -> Any:
+    """scipy's percentile bootstrap of a statistic of paired samples: the same patients are drawn at every call."""
+    return stats.bootstrap(
+        samples, statistic, paired=True, vectorized=True, method="percentile", confidence_level=0.95,
+        n_resamples=resamples, batch=max(1, _AT_ONCE // samples[0].size), rng=np.random.default_rng(_SEED),
+    )  # fmt: skip
 
 
 def compare(patients: Mapping[str, Mapping[str, float]]) -> list[Comparison]:
@@ -181,20 +171,12 @@ def agreement(differences: ArrayLike) -> Agreement:
 
 def spread(values: ArrayLike) -> Spread:
     """Median, quartiles and share of infinite values: a mean would be infinite with the first miss."""
-    array = np.sort(np.asarray(values, np.float64))
+    array = np.asarray(values, np.float64)
     if array.size == 0:
         return Spread(0, None, None, None, None)
-    low, median, high = (_quantile(array, q) for q in (0.25, 0.5, 0.75))
+    shares = np.array([0.25, 0.5, 0.75])
+    below, above = (np.quantile(array, shares, method=side) for side in ("lower", "higher"))
+    part = shares * (array.size - 1) % 1
+    with np.errstate(invalid="ignore"):  # linear by hand: beside an infinite value numpy says nan of a finite one
+        low, median, high = np.where(part > 0, (1 - part) * below + part * above, below).tolist()
     return Spread(array.size, median, low, high, float(np.isinf(array).mean()))
-
-
-def _quantile(ordered: NDArray[np.float64], q: float) -> float:
-    """Linear between neighbors, infinite where the upper one counts and is infinite (numpy would say nan)."""
-    position = q * (ordered.size - 1)
-    below = int(position)
-    part = position - below
-    if part == 0:
-        return float(ordered[below])
-    return (
-        float("inf") if np.isinf(ordered[below + 1]) else float((1 - part) * ordered[below] + part * ordered[below + 1])
-    )

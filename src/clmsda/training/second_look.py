@@ -57,14 +57,14 @@ def corrections(
     """Clicks into the `count` largest errors of a mask: indices (slice, row, column) inside, and outside."""
     inside: list[PointMm] = []
     outside: list[PointMm] = []
-    errors = [(size, part, inside) for size, part in _parts(true & ~found, count)]
-    errors += [(size, part, outside) for size, part in _parts(found & ~true, count)]
+    errors = [(size, part, inside) for size, part in largest_parts(true & ~found, count)]
+    errors += [(size, part, outside) for size, part in largest_parts(found & ~true, count)]
     for _, part, clicks in sorted(errors, key=lambda error: -error[0])[:count]:
         clicks.append(_click(part, rng))
     return tuple(inside), tuple(outside)
 
 
-def _parts(errors: NDArray[np.bool_], count: int) -> list[tuple[int, NDArray[np.bool_]]]:
+def largest_parts(errors: NDArray[np.bool_], count: int) -> list[tuple[int, NDArray[np.bool_]]]:
     """The largest connected errors, with their sizes in voxels."""
     labels, number = ndimage.label(errors)
     sizes = np.bincount(labels.ravel(), minlength=number + 1)[1:]

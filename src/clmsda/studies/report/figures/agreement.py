@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from clmsda.studies.figures.style import FAINT, INK, color, marker, new_figure, rim, signed, wrapped
-from clmsda.studies.further_tables import diameter_differences, volume_differences
-from clmsda.studies.results import Results
+from clmsda.studies.report.figures.style import FAINT, INK, color, marker, new_figure, rim, wrapped
+from clmsda.studies.report.table import decimal
+from clmsda.studies.results import Results, diameter_differences, volume_differences
 from clmsda.studies.statistics import agreement
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def bland_altman(results: Results) -> Figure:
             if number:
                 panel.sharex(used[0])
                 panel.sharey(used[0])
-            index = [one.name for one in results.rows].index(name)
+            index = results.place(name)
             means, differences = read(results.of(name, results.headline))
             panel.scatter(means, differences, s=9, color=color(index), marker=marker(index), alpha=0.65, linewidths=0)
             _lines(panel, differences, unit)
@@ -69,6 +69,7 @@ def _lines(panel: Axes, differences: Sequence[float], unit: str) -> None:
     if found.bias is not None and found.low is not None and found.high is not None:
         for limit in (found.low, found.high):
             panel.axhline(limit, color=FAINT, linewidth=0.8, linestyle=(0, (3, 2)))
-        text = f"{signed(found.bias)} [{signed(found.low)}, {signed(found.high)}] {unit}"
+        bias, low, high = (decimal(value, 1, "+") for value in (found.bias, found.low, found.high))
+        text = f"{bias} [{low}, {high}] {unit}"
         panel.text(0.03, 0.02, text, transform=panel.transAxes, fontsize=6.5, color=INK, path_effects=rim(0, "white"))
     panel.margins(y=0.16)

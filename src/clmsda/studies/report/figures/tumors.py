@@ -9,9 +9,9 @@ import numpy as np
 from clmsda.cohorts import Case, Cohort, describe
 from clmsda.geometry import Volume
 from clmsda.patches import PatchConfig, cut, cut_mask, directions_of, view_grid
-from clmsda.studies.figures.slices import cut_slice, outline, scale_bar, show, write
-from clmsda.studies.figures.style import DARK, GROUP_COLORS, INK, TRUTH, WIDTH, new_figure
-from clmsda.studies.setting_tables import GROUPS
+from clmsda.studies.report.figures.slices import cut_slice, outline, scale_bar, show, write
+from clmsda.studies.report.figures.style import DARK, GROUP_COLORS, INK, TRUTH, WIDTH, new_figure
+from clmsda.studies.results import GROUPS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

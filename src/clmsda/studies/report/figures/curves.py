@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from clmsda.studies.figures.style import color, legend, marker, new_figure, panels, whole_numbers
+from clmsda.studies.report.figures.style import color, legend, marker, new_figure, panels, whole_numbers
 from clmsda.studies.results import Results
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def training(results: Results) -> Figure:
         run = record.run
         if not record.epochs:
             continue
-        index = [row.name for row in results.rows].index(run.row.name)
+        index = results.place(run.row.name)
         style: dict[str, Any] = {"color": color(index), "linewidth": 0.8, "alpha": 0.85}
         epochs = [row["epoch"] + 1 for row in record.epochs]
         loss.plot(epochs, [row.get("total", float("nan")) for row in record.epochs], **style)

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from clmsda.studies.results import Results
+from clmsda.studies.report.table import NOT_AVAILABLE, Cell, Column, Table
+from clmsda.studies.results import GROUPS, Results, diameter_differences, volume_differences
 from clmsda.studies.score_rows import Score
-from clmsda.studies.setting_tables import GROUPS, sentence
-from clmsda.studies.statistics import Comparison, agreement, clustered, compare, spread
-from clmsda.studies.table import NOT_AVAILABLE, Cell, Column, Table
+from clmsda.studies.statistics import agreement, clustered, spread
 
 
 def comparisons(results: Results) -> Table:
@@ -22,7 +21,7 @@ def comparisons(results: Results) -> Table:
     )  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
     for group, words in ((None, "all"), *GROUPS.items()):
-        for one in compared(results, group):
+        for one in results.compared(group):
             title = f"{one.second} \N{MINUS SIGN} {one.first}"
             left_out = one.only_first + one.only_second
             rows.append((words, title, one.difference.n, one.difference, one.p, one.p_holm, left_out))
@@ -31,14 +30,7 @@ def comparisons(results: Results) -> Table:
         "both methods were scored on, 95 % bootstrap interval; two-sided Wilcoxon signed-rank test, corrected by "
         "Holm over the pairs of each block. Left out: patients that only one of both was scored on."
     )
-    return Table("table_s1_comparisons", "Table S1", sentence(caption, results), columns, tuple(rows))
-
-
-def compared(results: Results, group: int | None) -> list[Comparison]:
-    """Every pair of methods under the headline protocol, in points of F1; of one size group or of all."""
-    names = results.names(results.headline)
-    shares = {name: results.patients(name, results.headline, "f1", group) for name in names}
-    return compare({name: {patient: 100 * f1 for patient, f1 in own.items()} for name, own in shares.items()})
+    return Table("table_s1_comparisons", "Table S1", results.caption(caption), columns, tuple(rows))
 
 
 def protocols(results: Results) -> Table:
@@ -62,7 +54,7 @@ def protocols(results: Results) -> Table:
         "must not be compared as if they were methods. Mean (standard deviation) over n patients, 95 % bootstrap "
         "interval."
     )
-    return Table("table_s2_protocols", "Table S2", sentence(caption, results), tuple(columns), tuple(rows))
+    return Table("table_s2_protocols", "Table S2", results.caption(caption), tuple(columns), tuple(rows))
 
 
 def surfaces(results: Results) -> Table:
@@ -84,7 +76,7 @@ def surfaces(results: Results) -> Table:
         "HD95: median and quartiles over all predictions, of which the empty ones are infinitely far away, so that "
         "a mean would say nothing."
     )
-    return Table("table_s3_surfaces", "Table S3", sentence(caption, results), columns, _by_method(results, row))
+    return Table("table_s3_surfaces", "Table S3", results.caption(caption), columns, _by_method(results, row))
 
 
 def per_slice(results: Results) -> Table:
@@ -111,19 +103,7 @@ def per_slice(results: Results) -> Table:
         "Single slices that hold truth or prediction, each averaged over seeds. Mean (standard deviation) over "
         "slices; the 95 % bootstrap interval draws patients, since slices of one patient are alike."
     )
-    return Table("table_s4_slices", "Table S4", sentence(caption, results), columns, _by_method(results, row))
-
-
-def volume_differences(scores: Sequence[Score]) -> tuple[list[float], list[float]]:
-    """Mean of measured and true volume (ml), and their difference in percent of it; empty predictions left out."""
-    pairs = [(s.volume_ml, s.true_volume_ml) for s in scores if s.volume_ml and s.true_volume_ml]
-    return [(a + b) / 2 for a, b in pairs], [200 * (a - b) / (a + b) for a, b in pairs]
-
-
-def diameter_differences(scores: Sequence[Score]) -> tuple[list[float], list[float]]:
-    """Mean of measured and true long axis (mm), and their difference in mm; empty predictions left out."""
-    pairs = [(s.long_axis_mm, s.true_long_axis_mm) for s in scores if s.long_axis_mm and s.true_long_axis_mm]
-    return [(a + b) / 2 for a, b in pairs], [a - b for a, b in pairs]
+    return Table("table_s4_slices", "Table S4", results.caption(caption), columns, _by_method(results, row))
 
 
 def agreements(results: Results) -> Table:
@@ -147,7 +127,7 @@ def agreements(results: Results) -> Table:
         "95 % of the differences lie within the limits (1.96 standard deviations). n predictions (tumors and "
         "seeds); empty ones are left out."
     )
-    return Table("table_s5_agreement", "Table S5", sentence(caption, results), tuple(columns), _by_method(results, row))
+    return Table("table_s5_agreement", "Table S5", results.caption(caption), tuple(columns), _by_method(results, row))
 
 
 def coverage(results: Results) -> Table:
@@ -167,7 +147,7 @@ def coverage(results: Results) -> Table:
         "Tumor outside the patch, by size group: no network can find it, and it counts as missed. Means over n "
         "patients; a dash where a protocol has no one patch."
     )
-    return Table("table_s6_coverage", "Table S6", sentence(caption, results), columns, _by_method(results, row))
+    return Table("table_s6_coverage", "Table S6", results.caption(caption), columns, _by_method(results, row))
 
 
 def runs(results: Results) -> Table:
@@ -180,7 +160,7 @@ def runs(results: Results) -> Table:
     for record in results.records:
         run, epochs = record.run, record.epochs
         best = max(epochs, key=lambda epoch: epoch.get("f1", 0.0), default=None)
-        own = [s.f1 for s in results.of(run.row.name, results.headline) if (s.fold, s.seed) == (run.fold, run.seed)]
+        own = [s.f1 for s in results.of(run.row.name, results.headline) if (s.variant, s.fold, s.seed) == run.key]
         known = [100 * f1 for f1 in own if f1 is not None]
         minutes = record.seconds if record.seconds is not None else epochs[-1].get("seconds") if epochs else None
         rows.append((
@@ -189,7 +169,7 @@ def runs(results: Results) -> Table:
             None if minutes is None else minutes / 60, "finished" if record.finished else "not finished",
         ))  # fmt: skip
     caption = f"Runs. Validation F1 is over samples, and decides when to stop; test F1 over cases ({results.headline})."
-    return Table("table_s7_runs", "Table S7", sentence(caption, results), columns, tuple(rows))
+    return Table("table_s7_runs", "Table S7", results.caption(caption), columns, tuple(rows))
 
 
 def _by_method(

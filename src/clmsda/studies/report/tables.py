@@ -6,11 +6,12 @@ The layout is reconstructed from the paper's abstract and the design, not copied
 from __future__ import annotations
 
 from clmsda.cohorts import Cohort
-from clmsda.studies import further_tables as further
-from clmsda.studies.published import ORDER, PUBLISHED, Published
-from clmsda.studies.results import PROTOCOLS, Results
-from clmsda.studies.setting_tables import GROUPS, sentence, table_1, table_2, table_3, validation
-from clmsda.studies.table import PAPER, Cell, Column, Table, best_of
+from clmsda.studies.config import PROTOCOLS
+from clmsda.studies.report import further_tables as further
+from clmsda.studies.report.published import ORDER, PUBLISHED, Published
+from clmsda.studies.report.setting_tables import table_1, table_2, table_3
+from clmsda.studies.report.table import PAPER, Cell, Column, Table, best_of
+from clmsda.studies.results import GROUPS, Results
 
 METRICS = ("f1", "recall", "precision")
 
@@ -56,22 +57,21 @@ def _ablation(results: Results, key: str, label: str, name: str) -> Table:
     beside = results.study.published == key
     if not is_about(results, key):
         return _theirs_alone(theirs, label, name)
-    columns = [Column("Method"), *_score_columns("this study"), Column("n", "this study")]
+    columns = [Column("Method"), *_SCORES]
     if beside:
         columns += [Column(f"{metric.capitalize()} (%)", f"{PAPER}: {theirs.name}", paper=True) for metric in METRICS]
     rows = []
     for method in results.names(results.headline):
-        f1, recall, precision = (results.percent(method, results.headline, metric) for metric in METRICS)
-        row: tuple[Cell, ...] = (method, f1, f1, recall, precision, f1.n)
+        row: tuple[Cell, ...] = (method, *_scores(results, method))
         rows.append(row + tuple(getattr(theirs, metric).get(method) for metric in METRICS) if beside else row)
     best = best_of(rows, (1, 3, 4), range(len(rows)))
     notes = _notes(theirs) if beside else ()
     caption = (
-        f"Segmentation by each method, {validation(results)}, {protocol_words(results.headline)}. Mean (standard "
+        f"Segmentation by each method, {results.validation}, {protocol_words(results.headline)}. Mean (standard "
         "deviation) over n patients, each averaged over seeds; 95 % bootstrap interval of the mean F1. Best means "
         "in bold."
     )
-    return Table(name, label, sentence(caption, results), tuple(columns), tuple(rows), notes, frozenset(best))
+    return Table(name, label, results.caption(caption), tuple(columns), tuple(rows), notes, frozenset(best))
 
 
 def _theirs_alone(theirs: Published, label: str, name: str) -> Table:
@@ -91,7 +91,7 @@ def _notes(theirs: Published) -> tuple[str, ...]:
 def table_6(results: Results) -> Table:
     """Every method within each size group."""
     theirs = PUBLISHED.get(results.study.published or "")
-    columns = [Column("Size group"), Column("Method"), *_score_columns("this study"), Column("n", "this study")]
+    columns = [Column("Size group"), Column("Method"), *_SCORES]
     if theirs:
         columns.append(Column("F1 (%)", f"{PAPER}: {theirs.name}", paper=True))
     rows: list[tuple[Cell, ...]] = []
@@ -99,33 +99,29 @@ def table_6(results: Results) -> Table:
     for group, words in GROUPS.items():
         first = len(rows)
         for method in results.names(results.headline):
-            f1, recall, precision = (results.percent(method, results.headline, metric, group) for metric in METRICS)
-            row: tuple[Cell, ...] = (words, method, f1, f1, recall, precision, f1.n)
+            row: tuple[Cell, ...] = (words, method, *_scores(results, method, group))
             rows.append((*row, theirs.group_f1.get((method, group))) if theirs else row)
         best |= best_of(rows, (2, 4, 5), range(first, len(rows)))
     caption = (
-        f"Segmentation by size of the tumor, {validation(results)}, {protocol_words(results.headline)}. Mean (standard "
+        f"Segmentation by size of the tumor, {results.validation}, {protocol_words(results.headline)}. Mean (standard "
         "deviation) over n patients; 95 % bootstrap interval of the mean F1. Best means of each group in bold."
     )
     notes = _notes(theirs) if theirs else ()
-    return Table(
-        "table_6_size_groups",
-        "Table 6",
-        sentence(caption, results),
-        tuple(columns),
-        tuple(rows),
-        notes,
-        frozenset(best),
-    )
+    words = results.caption(caption)
+    return Table("table_6_size_groups", "Table 6", words, tuple(columns), tuple(rows), notes, frozenset(best))
 
 
-def _score_columns(group: str) -> list[Column]:
-    return [
-        Column("F1 (%)", group, "mean (SD)"),
-        Column("95 % interval", group, "interval", 1),
-        Column("Recall (%)", group, "mean (SD)"),
-        Column("Precision (%)", group, "mean (SD)"),
-    ]
+_SCORES = (
+    Column("F1 (%)", "this study", "mean (SD)"), Column("95 % interval", "this study", "interval", 1),
+    Column("Recall (%)", "this study", "mean (SD)"), Column("Precision (%)", "this study", "mean (SD)"),
+    Column("n", "this study"),
+)  # fmt: skip
+
+
+def _scores(results: Results, method: str, group: int | None = None) -> tuple[Cell, ...]:
+    """A method's cells below `_SCORES`."""
+    f1, recall, precision = (results.percent(method, results.headline, metric, group) for metric in METRICS)
+    return f1, f1, recall, precision, f1.n
 
 
 def protocol_words(protocol: str) -> str:

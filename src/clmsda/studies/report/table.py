@@ -1,4 +1,4 @@
-"""A table as plain rows, and its four forms: CSV with every number, LaTeX, HTML, and text (Markdown)."""
+"""A table as plain rows, and its forms as text: CSV with every number, LaTeX, and Markdown (HTML is the page's)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
+from itertools import groupby
 from typing import Literal
 
 from clmsda.cohorts.describe import latex_escape
@@ -51,6 +51,21 @@ class Table:
         """Every cell as it is printed."""
         return [[printed(cell, column) for cell, column in zip(row, self.columns, strict=True)] for row in self.rows]
 
+    @property
+    def grouped(self) -> bool:
+        """Whether any column stands under a heading over several."""
+        return any(column.group for column in self.columns)
+
+    def groups(self) -> list[tuple[str, int, int]]:
+        """(group, first column, number of columns) for each run of columns under one heading."""
+        runs = [(group, list(own)) for group, own in groupby(range(len(self.columns)), lambda i: self.columns[i].group)]
+        return [(group, own[0], len(own)) for group, own in runs]
+
+    def is_words(self, index: int) -> bool:
+        """Whether a column holds words: they are set to the left, numbers to the right."""
+        texts = [cell for row in self.rows if isinstance(cell := row[index], str)]
+        return any(not text[:1].isdigit() and text != NOT_AVAILABLE for text in texts) or not self.rows
+
 
 def printed(cell: Cell, column: Column) -> str:
     """One cell as text, with a dash for what is not known or not defined."""
@@ -64,22 +79,23 @@ def printed(cell: Cell, column: Column) -> str:
         return _printed_estimate(cell, column)
     if column.show == "p":
         return "< 0.001" if cell < 0.001 else f"{cell:.3f}"
-    return _number(cell, 0 if isinstance(cell, int) else column.digits)
+    return decimal(cell, 0 if isinstance(cell, int) else column.digits)
 
 
-def _number(value: float | None, digits: int) -> str:
+def decimal(value: float | None, digits: int, sign: str = "") -> str:
+    """sign: "+" for one before positive numbers, too; 0 has none."""
     if value is None:
         return NOTHING
     if value == float("inf"):
         return "\N{INFINITY}"
-    text = f"{value:.{digits}f}"
-    return (text.lstrip("-") if float(text) == 0 else text).replace("-", MINUS)
+    text = f"{value:{sign}.{digits}f}"
+    return (text.lstrip("+-") if float(text) == 0 else text).replace("-", MINUS)
 
 
 def _printed_estimate(cell: Estimate, column: Column) -> str:
     if cell.mean is None:
         return NOTHING
-    mean, low, high, sd = (_number(value, column.digits) for value in (cell.mean, cell.low, cell.high, cell.sd))
+    mean, low, high, sd = (decimal(value, column.digits) for value in (cell.mean, cell.low, cell.high, cell.sd))
     interval = NOTHING if cell.low is None else f"[{low}, {high}]"
     if column.show == "interval":
         return interval
@@ -91,7 +107,7 @@ def _printed_estimate(cell: Estimate, column: Column) -> str:
 def _printed_spread(cell: Spread, digits: int) -> str:
     if cell.median is None:
         return NOTHING
-    low, median, high = (_number(value, digits) for value in (cell.low, cell.median, cell.high))
+    low, median, high = (decimal(value, digits) for value in (cell.low, cell.median, cell.high))
     return f"{median} [{low}, {high}]"
 
 
@@ -167,7 +183,7 @@ def to_latex(table: Table) -> str:
     lines = [r"\begin{table}", r"\centering", r"\small"]
     lines += [rf"\caption{{{latex_escape(table.caption)}}}", rf"\label{{tab:{table.name.replace('_', '-')}}}"]
     lines += [rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
-    if any(column.group for column in table.columns):
+    if table.grouped:
         lines += _latex_groups(table)
     lines += [" & ".join(latex_escape(column.heading) for column in table.columns) + r" \\", r"\midrule"]
     for number, row in enumerate(table.shown()):
@@ -181,7 +197,7 @@ def to_latex(table: Table) -> str:
 
 def _latex_align(table: Table, index: int) -> str:
     """Words to the left, in lines where they are many; numbers to the right."""
-    if not _is_words(table, index):
+    if not table.is_words(index):
         return "r"
     longest = max((len(row[index]) for row in table.shown()), default=0)
     return r"p{0.33\linewidth}" if longest > 50 else "l"
@@ -190,57 +206,8 @@ def _latex_align(table: Table, index: int) -> str:
 def _latex_groups(table: Table) -> list[str]:
     """The line of headings over several columns, with a rule under each."""
     cells, rules = [], []
-    for group, first, count in groups_of(table):
+    for group, first, count in table.groups():
         cells.append(rf"\multicolumn{{{count}}}{{c}}{{{latex_escape(group)}}}")
         if group:
             rules.append(rf"\cmidrule(lr){{{first + 1}-{first + count}}}")
     return [" & ".join(cells) + r" \\", " ".join(rules)]
-
-
-def groups_of(table: Table) -> list[tuple[str, int, int]]:
-    """(group, first column, number of columns) for each run of columns under one heading."""
-    runs: list[tuple[str, int, int]] = []
-    for index, column in enumerate(table.columns):
-        if runs and runs[-1][0] == column.group:
-            runs[-1] = (column.group, runs[-1][1], runs[-1][2] + 1)
-        else:
-            runs.append((column.group, index, 1))
-    return runs
-
-
-def _is_words(table: Table, index: int) -> bool:
-    """Whether a column holds words: they are set to the left, numbers to the right."""
-    texts = [cell for row in table.rows if isinstance(cell := row[index], str)]
-    return any(not text[:1].isdigit() and text != NOT_AVAILABLE for text in texts) or not table.rows
-
-
-def to_html(table: Table) -> str:
-    """A `table` element; published figures carry the class "paper", what is best is bold."""
-    head = ""
-    if any(column.group for column in table.columns):
-        cells = [
-            f'<th scope="colgroup" colspan="{count}"{_classes(table.columns[first])}>{escape(group)}</th>'
-            for group, first, count in groups_of(table)
-        ]
-        head = "<tr>" + "".join(cells) + "</tr>\n"
-    words = [_is_words(table, index) for index in range(len(table.columns))]
-    kinds = [
-        _classes(column, "" if is_words else "number") for column, is_words in zip(table.columns, words, strict=True)
-    ]
-    headings = (f'<th scope="col"{kind}>{escape(c.heading)}</th>' for c, kind in zip(table.columns, kinds, strict=True))
-    head += "<tr>" + "".join(headings) + "</tr>"
-    lines = []
-    shown = table.shown()
-    first = [row[0] for row in shown]
-    for number, row in enumerate(shown):
-        begins = len(set(first)) < len(first) and number > 0 and first[number - 1] != first[number]
-        kind = ' class="block"' if begins else ""
-        cells = [f"<b>{escape(text)}</b>" if (number, i) in table.best else escape(text) for i, text in enumerate(row)]
-        body = "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds[1:], cells[1:], strict=True))
-        lines.append(f'<tr{kind}><th scope="row"{kinds[0]}>{cells[0]}</th>{body}</tr>')
-    return f"<table>\n<thead>\n{head}\n</thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody>\n</table>"
-
-
-def _classes(column: Column, *more: str) -> str:
-    names = [name for name in ("paper" if column.paper else "", *more) if name]
-    return f' class="{" ".join(names)}"' if names else ""

@@ -7,10 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from clmsda.studies.figures.style import DARK, FAINT, HAIR, INK, color, legend, marker, new_figure, panels, wrapped
-from clmsda.studies.results import Results
+from clmsda.studies.report.figures.style import (
+    DARK,
+    FAINT,
+    HAIR,
+    INK,
+    color,
+    legend,
+    marker,
+    new_figure,
+    panels,
+    wrapped,
+)
+from clmsda.studies.results import GROUPS, Results
 from clmsda.studies.score_rows import Score
-from clmsda.studies.setting_tables import GROUPS
 from clmsda.studies.statistics import Estimate, per_patient
 
 if TYPE_CHECKING:
@@ -34,11 +44,16 @@ def ablation(results: Results) -> Figure:
                 continue
             x = place + (order - (len(names) - 1) / 2) * width
             label = name if place == 0 else None
-            panel.bar(x, found.mean, width * 0.9, color=color(_index(results, name)), label=label)
+            panel.bar(x, found.mean, width * 0.9, color=color(results.place(name)), label=label)
             _whisker(panel, x, found)
         n = f"n = {counts[0]}" if len(set(counts)) == 1 else f"n = {min(counts)} to {max(counts)}"
         ticks.append(f"{words}\n{n}")
     panel.axvline(0.5, color=HAIR, linewidth=0.8)
+    return _blocks(figure, panel, ticks)
+
+
+def _blocks(figure: Figure, panel: Axes, ticks: list[str]) -> Figure:
+    """F1 from 0 to 100 %, in blocks that are named below."""
     panel.set_xticks(range(len(ticks)), ticks)
     panel.tick_params(axis="x", length=0)
     panel.set_ylim(0, 100)
@@ -55,12 +70,11 @@ def _whisker(panel: Axes, x: float, found: Estimate, ink: str = DARK) -> None:
 def against_size(results: Results) -> Figure:
     """A point for each patient, and how the mean runs with size; one panel for each method."""
     names = results.names(results.headline)
-    across = min(len(names), 4)
-    figure = new_figure(2.35 * -(-len(names) // across))
+    figure, used = _by_size(names, 2.35, "F1 (%)")
     baseline: tuple[NDArray, NDArray] | None = None
-    for panel, name in zip(panels(figure, len(names), across=across, sharex=True, sharey=True), names, strict=True):
+    for panel, name in zip(used, names, strict=True):
         sizes, f1 = _by_patient(results.of(name, results.headline))
-        index = _index(results, name)
+        index = results.place(name)
         panel.scatter(sizes, f1, s=9, color=color(index), marker=marker(index), alpha=0.65, linewidths=0, clip_on=False)
         trend = _trend(sizes, f1)
         if baseline is not None and len(baseline[0]):
@@ -70,9 +84,16 @@ def against_size(results: Results) -> Figure:
         panel.set_title(wrapped(name), color=INK)
         _size_axis(panel)
         panel.set_ylim(0, 103)
-    figure.supylabel("F1 (%)", fontsize=8)
-    figure.supxlabel("longest diameter (cm)", fontsize=8)
     return figure
+
+
+def _by_size(names: list[str], height: float, words: str) -> tuple[Figure, list[Axes]]:
+    """A panel for each method, at most four in a row; height: inches of a row."""
+    across = min(len(names), 4)
+    figure = new_figure(height * -(-len(names) // across))
+    figure.supylabel(words, fontsize=8)
+    figure.supxlabel("longest diameter (cm)", fontsize=8)
+    return figure, panels(figure, len(names), across=across, sharex=True, sharey=True)
 
 
 def _by_patient(scores: list[Score]) -> tuple[NDArray, NDArray]:
@@ -128,44 +149,24 @@ def protocols(results: Results) -> Figure:
         ticks.append(protocol if any_found else f"{protocol}\nnot available")
         if place:
             panel.axvline(place - 0.5, color=HAIR, linewidth=0.8)
-    panel.set_xticks(range(len(ticks)), ticks)
     panel.set_xlim(-0.5, len(ticks) - 0.5)
-    panel.tick_params(axis="x", length=0)
-    panel.set_ylim(0, 100)
-    panel.set_ylabel("F1 (%)")
-    legend(figure, panel)
-    return figure
+    return _blocks(figure, panel, ticks)
 
 
 def coverage(results: Results) -> Figure:
     """Share of each tumor that lies outside its patch, against size; one panel for each method."""
     names = [n for n in results.names(results.headline) if results.patients(n, results.headline, "outside")]
-    across = min(len(names), 4)
-    figure = new_figure(2.2 * -(-len(names) // across))
-    for panel, name in zip(panels(figure, len(names), across=across, sharex=True, sharey=True), names, strict=True):
+    figure, used = _by_size(names, 2.2, "tumor outside the patch (%)")
+    for panel, name in zip(used, names, strict=True):
         scores = results.of(name, results.headline)
         sizes = per_patient((score.patient, score.size_mm / 10) for score in scores)
         outside = results.patients(name, results.headline, "outside")
-        index = _index(results, name)
+        index = results.place(name)
         x, y = [sizes[patient] for patient in outside], [100 * share for share in outside.values()]
         panel.scatter(x, y, s=10, color=color(index), marker=marker(index), linewidths=0, alpha=0.8, clip_on=False)
         panel.set_title(wrapped(name), color=INK)
-        panel.text(
-            0.05,
-            0.93,
-            f"mean {np.mean(y):.2f} %",
-            transform=panel.transAxes,
-            va="top",
-            color=INK,
-            fontsize=7.5,
-            backgroundcolor="white",
-        )
+        panel.text(0.05, 0.93, f"mean {np.mean(y):.2f} %", transform=panel.transAxes, va="top", color=INK,
+                   fontsize=7.5, backgroundcolor="white")  # fmt: skip
         _size_axis(panel)
         panel.set_ylim(0, max(1.0, panel.get_ylim()[1]))
-    figure.supylabel("tumor outside the patch (%)", fontsize=8)
-    figure.supxlabel("longest diameter (cm)", fontsize=8)
     return figure
-
-
-def _index(results: Results, name: str) -> int:
-    return [row.name for row in results.rows].index(name)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clmsda.cohorts import Case, Cohort
 from clmsda.images import read_mask
-from clmsda.studies.figures.slices import Slice, cut_slice, outline, scale_bar, show, write
-from clmsda.studies.figures.style import FOUND, INK, TRUTH, WIDTH, new_figure, wrapped
-from clmsda.studies.results import Results
-from clmsda.studies.setting_tables import GROUPS
+from clmsda.studies.report.figures.slices import Slice, cut_slice, outline, scale_bar, show, write
+from clmsda.studies.report.figures.style import FOUND, INK, TRUTH, WIDTH, new_figure, wrapped
+from clmsda.studies.results import GROUPS, Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +96,8 @@ def _prediction(panel: Axes, results: Results, cohort: Cohort, found: Slice, var
     outline(panel, found.truth, TRUTH, 0.7)
     own = [score for score in results.of(variant, results.headline) if score.case == found.case.case]
     first = min(own, key=lambda score: score.seed)
-    path = prediction_path(results, variant, first.fold, first.seed, found.case.case)
+    (run,) = (one for one in results.records if one.run.key == (variant, first.fold, first.seed))
+    path = run.folder / "predictions" / results.headline / f"{found.case.case}.nii.gz"
     if not path.is_file():
         write(panel, 0.5, 0.5, "no mask kept", ha="center", va="center")
         return
@@ -106,12 +105,6 @@ def _prediction(panel: Axes, results: Results, cohort: Cohort, found: Slice, var
     outline(panel, found.cut_mask(mask), FOUND)
     if first.f1 is not None:
         write(panel, 0.95, 0.05, f"{100 * first.f1:.0f}", ha="right", va="bottom")
-
-
-def prediction_path(results: Results, variant: str, fold: int, seed: int, case: str) -> Path:
-    slugs = {row.name: row.slug for row in results.rows}
-    run = results.folder / "runs" / slugs[variant] / f"fold-{fold}" / f"seed-{seed}"
-    return run / "predictions" / results.headline / f"{case}.nii.gz"
 
 
 def _legend(figure: Figure) -> None:

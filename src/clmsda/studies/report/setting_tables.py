@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from clmsda.cohorts import Cohort, describe
-from clmsda.studies.published import PUBLISHED, Published
+from clmsda.studies.report.published import PUBLISHED, Published
+from clmsda.studies.report.table import MINUS, PAPER, TIMES, Cell, Column, Table
 from clmsda.studies.results import Results
-from clmsda.studies.table import MINUS, PAPER, TIMES, Cell, Column, Table
 from clmsda.training import TrainingConfig
 from clmsda.training.config import PHANTOMS
-
-GROUPS = {group: f"group {group} ({words})" for group, words in describe.GROUPS.items()}
-"""Size groups as they are printed."""
 
 
 def table_1(results: Results, cohort: Cohort | None) -> Table:
@@ -23,12 +20,12 @@ def table_1(results: Results, cohort: Cohort | None) -> Table:
     theirs = [_published_characteristics(published) for published in PUBLISHED.values()]
     names = _merged(list(ours), list(theirs[0]))
     rows: list[tuple[Cell, ...]] = [(name, ours.get(name), *(column.get(name) for column in theirs)) for name in names]
-    rows.append(("Validation", validation(results), *(published.validation for published in PUBLISHED.values())))
+    rows.append(("Validation", results.validation, *(published.validation for published in PUBLISHED.values())))
     notes = ["Size: longest diameter in the axial slice of largest area."]
     if cohort is None:
         notes.append("This study's cohort could not be read.")
     caption = "Patients and tumors of this study's cohort, beside the paper's two cohorts."
-    return Table("table_1_cohort", "Table 1", sentence(caption, results), tuple(columns), tuple(rows), tuple(notes))
+    return Table("table_1_cohort", "Table 1", results.caption(caption), tuple(columns), tuple(rows), tuple(notes))
 
 
 def _pair(row: Sequence[str]) -> tuple[str, str]:
@@ -69,7 +66,7 @@ def table_2(results: Results) -> Table:
         if record.config is not None:
             configs.setdefault(record.run.row.name, []).append(record.config)
     rows: list[tuple[Cell, ...]] = [
-        ("Split", validation(results), "5-fold (VHSMC); hold-out (NSCLC-Radiomics)"),
+        ("Split", results.validation, "5-fold (VHSMC); hold-out (NSCLC-Radiomics)"),
         *((name, _all(configs, read), theirs) for name, read, theirs in _SETTINGS),
         ("Seeds", ", ".join(map(str, results.study.seeds)), "not known"),
         ("Protocols", ", ".join(results.study.protocols), "oracle"),
@@ -174,16 +171,4 @@ def table_3(results: Results, cohort: Cohort | None) -> Table:
         "Tumors of each size group in the cohort and in each part of the split. No patient is in two parts of a fold."
     )
     rows = found.rows if found else ()
-    return Table("table_3_split", "Table 3", sentence(caption, results), tuple(columns), rows, notes)
-
-
-def validation(results: Results) -> str:
-    """How the study was validated, in words."""
-    if results.split is None:
-        return "every case tested; trained on other phantoms"
-    return "hold-out" if results.folds == 1 else f"{results.folds}-fold cross-validation"
-
-
-def sentence(caption: str, results: Results) -> str:
-    """A caption that says so where no patient is behind it."""
-    return f"{caption} Synthetic phantoms, not patients." if results.cohort.synthetic else caption
+    return Table("table_3_split", "Table 3", results.caption(caption), tuple(columns), rows, notes)

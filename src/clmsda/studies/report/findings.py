@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from clmsda.studies.further_tables import compared
-from clmsda.studies.published import ORDER
-from clmsda.studies.results import Results
-from clmsda.studies.setting_tables import GROUPS
+from clmsda.studies.report.published import ORDER
+from clmsda.studies.report.table import Column, printed
+from clmsda.studies.results import GROUPS, Results
 from clmsda.studies.statistics import Comparison, Estimate
-from clmsda.studies.table import Column, printed
 
 BASE, BEST = ORDER[0], ORDER[-1]
 
@@ -39,7 +37,7 @@ def _ordering(results: Results, known: dict[str, Estimate]) -> Finding:
     """Whether the means rise in the paper's order, and how sure each step is."""
     means = [known[name].mean or 0.0 for name in ORDER]
     holds = all(a < b for a, b in pairwise(means))
-    pairs = {(one.first, one.second): one for one in compared(results, None)}
+    pairs = {(one.first, one.second): one for one in results.compared(None)}
     steps = [*pairwise(ORDER), (BASE, BEST)]
     return Finding(
         f"The paper's ordering ({' < '.join(ORDER)}) {'holds' if holds else 'does not hold'} in the means. "
@@ -61,7 +59,7 @@ def _gains(results: Results) -> Finding:
     """In which size group the paper's method gains most over the plain U-Net."""
     gains = {}
     for group in GROUPS:
-        pairs = {(one.first, one.second): one for one in compared(results, group)}
+        pairs = {(one.first, one.second): one for one in results.compared(group)}
         gain = _turned(pairs, BASE, BEST).difference
         if gain.mean is not None:
             gains[group] = gain

@@ -6,10 +6,9 @@ from functools import partial
 
 from clmsda.cohorts import Cohort
 from clmsda.patches import PatchConfig
-from clmsda.studies.figures import agreement, cases, comparisons, curves, tumors
-from clmsda.studies.figures.style import Plate, render
+from clmsda.studies.report.figures import agreement, cases, comparisons, curves, tumors
+from clmsda.studies.report.figures.style import Plate, render
 from clmsda.studies.results import Results
-from clmsda.studies.setting_tables import sentence
 
 __all__ = ["Plate", "all_plates", "render"]
 
@@ -34,9 +33,9 @@ def _of_tumors(results: Results, cohort: Cohort | None, no_cohort: str) -> list[
     )
     no_patches = no_cohort or "no run has begun, so the patches are not known"
     return [
-        Plate("figure_1_sizes", "Figure 1", sentence(sizes, results),
+        Plate("figure_1_sizes", "Figure 1", results.caption(sizes),
               partial(tumors.sizes, cohort) if cohort else None, no_cohort, picture=True),
-        Plate("figure_2_pairs", "Figure 2", sentence(pairs, results),
+        Plate("figure_2_pairs", "Figure 2", results.caption(pairs),
               partial(tumors.pairs, cohort, config) if cohort and config else None, no_patches, picture=True),
     ]  # fmt: skip
 
@@ -63,7 +62,7 @@ def _of_cases(results: Results, cohort: Cohort | None, no_cohort: str) -> list[P
     ):
         chosen = [one for one in picked if one.rank in ranks]
         draw = partial(cases.compare, results, cohort, chosen) if cohort and chosen else None
-        caption = sentence(f"{words} of each size group, {how}", results)
+        caption = results.caption(f"{words} of each size group, {how}")
         plates.append(Plate(f"figure_{number}_{name}", f"Figure {number}", caption, draw, nobody, picture=True))
     return plates
 
@@ -86,7 +85,7 @@ def _of_scores(results: Results) -> list[Plate]:
         Plate(
             f"figure_s{number}_{name}",
             f"Figure S{number}",
-            sentence(f"{CAPTIONS[name]} {facts}", results),
+            results.caption(f"{CAPTIONS[name]} {facts}"),
             partial(draw, results) if there else None,
             "no finished run has what it shows",
         )

@@ -127,12 +127,6 @@ def wrapped(name: str, width: int = 19) -> str:
     return fill(name, width)
 
 
-def signed(value: float, digits: int = 1) -> str:
-    """A number with its sign, and 0 without one."""
-    text = f"{value:+.{digits}f}"
-    return (text.lstrip("+-") if float(text) == 0 else text).replace("-", "\N{MINUS SIGN}")
-
-
 def rim(linewidth: float, foreground: str = DARK) -> list[Any]:
     """A thin dark rim, for lines (their width) and text (0) on CT."""
     from matplotlib.patheffects import withStroke

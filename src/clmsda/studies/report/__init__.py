@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from clmsda.files import make_folder, replacing
-from clmsda.studies.figures import all_plates, render
-from clmsda.studies.page import page
+from clmsda.studies.report.figures import all_plates, render
+from clmsda.studies.report.page import page
+from clmsda.studies.report.table import to_csv, to_latex, to_text
+from clmsda.studies.report.tables import all_tables
 from clmsda.studies.results import open_cohort, read_results
-from clmsda.studies.table import to_csv, to_latex, to_text
-from clmsda.studies.tables import all_tables
 
 FIGURE_KINDS = ("png", "svg")
 

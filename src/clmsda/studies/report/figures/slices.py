@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clmsda.cohorts import Case, Cohort
 from clmsda.geometry import Grid, Volume, resample
 from clmsda.patches import LUNG_WINDOW_HU, PatchConfig, directions_of, view_grid
-from clmsda.studies.figures.style import rim
+from clmsda.studies.report.figures.style import rim
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
