@@ -275,7 +275,7 @@ def report(rows: Sequence[Scored], growing: Mapping[str, float], options: argpar
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", default=models.SHIPPED)
+    parser.add_argument("model", nargs="?", default=models.DEFAULT)
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--split", type=Path, default=SPLIT)

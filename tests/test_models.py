@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from clmsda import models, networks
+from clmsda.cli.options import DEFAULT_MODEL
 from clmsda.files import OutputError
 from clmsda.models import HEADER, ModelConfig, ModelError
 from clmsda.networks import NetworkConfig
@@ -168,6 +169,10 @@ def test_a_missing_model_names_the_shipped_ones(tmp_path: Path) -> None:
 def test_a_model_can_be_used_under_its_name_if_shipped() -> None:
     for name in models.available():
         assert models.load(name, device="cpu").name == name
+
+
+def test_the_default_is_one_of_them_on_the_command_line_as_in_python() -> None:
+    assert DEFAULT_MODEL == models.DEFAULT and models.DEFAULT in models.available()
 
 
 @pytest.mark.parametrize("device", ["tpu", "cpu:x", "", "CPU"])

@@ -27,7 +27,7 @@ from clmsda.tensor_files import DamagedFile, TensorFile
 
 HEADER = "clmsda"
 WEIGHTS = Path(__file__).parent / "weights"
-SHIPPED = "shipped"
+DEFAULT = "second"
 
 
 class ModelError(InputError):
@@ -113,7 +113,7 @@ def available() -> list[str]:
 
 
 def load(
-    name_or_path: str | Path = SHIPPED, device: str = "auto", *, runtime: str = "auto", threads: int | None = None
+    name_or_path: str | Path = DEFAULT, device: str = "auto", *, runtime: str = "auto", threads: int | None = None
 ) -> Model:
     """Load a shipped model by name, or any model file by path.
 
@@ -125,7 +125,7 @@ def load(
     return Model(found.name, found.digest, config, run)
 
 
-def read(name_or_path: str | Path = SHIPPED) -> Trained:
+def read(name_or_path: str | Path = DEFAULT) -> Trained:
     """Read a model without making it ready.
 
     Raises ModelError for a file that is missing, truncated, a pickle, or of another architecture.

@@ -36,7 +36,7 @@ def run(
     table: Path,
     out: Path,
     *,
-    model: str = models.SHIPPED,
+    model: str = models.DEFAULT,
     device: str = "auto",
     runtime: str = "auto",
     processes: int = 1,

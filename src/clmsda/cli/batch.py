@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clmsda.cli.options import Device, Frame, ModelName, PromptFrame, Runtime, status
+from clmsda.cli.options import DEFAULT_MODEL, Device, Frame, ModelName, PromptFrame, Runtime, status
 
 if TYPE_CHECKING:
     from clmsda.batch.running import Progress
@@ -17,7 +17,7 @@ def batch(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV: name, ct; point, recist, box, recist_from; ...")],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where everything goes; going on is the same.")],
     frame: PromptFrame = Frame.LPS,
-    model: ModelName = "shipped",
+    model: ModelName = DEFAULT_MODEL,
     device: Device = "auto",
     runtime: Runtime = "auto",
     processes: Annotated[int, typer.Option(min=1, max=256, help="How many CTs at once; each takes its memory.")] = 1,

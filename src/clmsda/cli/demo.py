@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clmsda.cli.options import Device, ModelName, Runtime, new_table, show, status
+from clmsda.cli.options import DEFAULT_MODEL, Device, ModelName, Runtime, new_table, show, status
 from clmsda.files import make_folder
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def demo(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Another phantom than the one that comes with clmsda; it needs [train].")
     ] = None,
-    model: ModelName = "shipped",
+    model: ModelName = DEFAULT_MODEL,
     device: Device = "auto",
     runtime: Runtime = "auto",
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clmsda.cli.options import new_table, show, status
+from clmsda.cli.options import DEFAULT_MODEL, new_table, show, status
 from clmsda.version import software_version
 
 app = typer.Typer(help="Versions and devices; or one of: networks, model, series.", invoke_without_command=True)
@@ -69,7 +69,7 @@ def networks(
 def model(
     name: Annotated[
         str, typer.Argument(metavar="[NAME|FILE]", help="A shipped model, or a .safetensors file.")
-    ] = "shipped",
+    ] = DEFAULT_MODEL,
 ) -> None:
     """What a model is and what it was trained with."""
     import json

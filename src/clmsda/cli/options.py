@@ -59,6 +59,8 @@ Runtime = Annotated[
         help="What computes it: auto is torch on a GPU, if both are here, and else OpenVINO. torch comes with [train].",
     ),
 ]
+DEFAULT_MODEL = "second"
+"""`clmsda.models.DEFAULT`, which would cost numpy at every start."""
 ModelName = Annotated[str, typer.Option(metavar="NAME|FILE", help="A shipped model by name, or a .safetensors file.")]
 Json = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the measurements as JSON; - prints them.")

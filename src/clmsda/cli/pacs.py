@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clmsda.cli.options import (
+    DEFAULT_MODEL,
     STDOUT,
     Boxes,
     Device,
@@ -83,7 +84,7 @@ def segment(
         Path | None, typer.Option(metavar="FOLDER", help="Keep the objects here, too: seg.dcm, rtstruct.dcm, sr.dcm.")
     ] = None,
     json: Json = None,
-    model: ModelName = "shipped",
+    model: ModelName = DEFAULT_MODEL,
     device: Device = "auto",
     runtime: Runtime = "auto",
     header: Header = None,

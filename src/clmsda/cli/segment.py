@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clmsda.cli.options import (
+    DEFAULT_MODEL,
     STDOUT,
     Boxes,
     Device,
@@ -66,7 +67,7 @@ def segment(
     series: Annotated[
         str | None, typer.Option(metavar="UID", help="Which CT series, where the folder holds several.")
     ] = None,
-    model: ModelName = "shipped",
+    model: ModelName = DEFAULT_MODEL,
     device: Device = "auto",
     runtime: Runtime = "auto",
     json: Json = None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clmsda.cli.options import Device, ModelName, Runtime, status
+from clmsda.cli.options import DEFAULT_MODEL, Device, ModelName, Runtime, status
 
 if TYPE_CHECKING:
     from clmsda.models import Model
@@ -55,7 +55,7 @@ def serve(
     ca: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Certificates (PEM) of the PACS to trust, not the usual ones.")
     ] = None,
-    model: ModelName = "shipped",
+    model: ModelName = DEFAULT_MODEL,
     device: Device = "auto",
     runtime: Runtime = "auto",
     most_mb: Annotated[

@@ -29,7 +29,7 @@ SAME = 0.5
 def segment(
     volume: Volume,
     prompts: Prompt | Correction | Sequence[Prompt | Correction] = (),
-    model: Model | str = models.SHIPPED,
+    model: Model | str = models.DEFAULT,
     *,
     refine: Volume | None = None,
     device: str = "auto",
