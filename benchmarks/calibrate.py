@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--split", type=Path, default=real_tumors.SPLIT)
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
-    model, weights = models.load(options.model), models.read(options.model).weights
+    model, trained = models.load(options.model), models.read(options.model)
     raw = replace(model, config=replace(model.config, calibration=()))
     rows = score_all(Cohort.open(options.cohort), raw, options.rows)
     sources = [(column(rows, "confidence"), column(rows, "f1"), options.phantom_weight if options.real else 1.0)]
@@ -73,7 +73,7 @@ def main() -> None:
     seen = agreement > 0
     points = knots(agreement[seen], scores[seen], weights[seen])
     facts = model.config.provenance | {"calibration": said}
-    models.save(weights, replace(model.config, calibration=points, provenance=facts), options.out)
+    models.save(trained.weights, replace(model.config, calibration=points, provenance=facts), options.out)
     print(said)
     print("agreement of the views: F1 to expect   " + "  ".join(f"{a:.2f}: {b:.2f}" for a, b in points))
 
