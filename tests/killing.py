@@ -270,7 +270,7 @@ def _content(path: Path) -> Any:
     if path.suffix == ".safetensors":
         file = tensor_files.read(path)
         texts = {name: _json(json.loads(text)) for name, text in file.texts.items()}
-        return texts, {name: tensor.numpy().tobytes() for name, tensor in file.tensors.items()}
+        return texts, {name: tensor.tobytes() for name, tensor in file.tensors.items()}
     return path.read_bytes()
 
 

@@ -26,6 +26,7 @@ from clmsda.training.config import (
 )
 from clmsda.training.ending import ended
 from clmsda.training.samples import Mixed, open_samples
+from clmsda.training.starting import weights_for
 
 PATIENTS = "patient,collection,part\nA,LIDC-IDRI,train\nB,LIDC-IDRI,train\nC,LIDC-IDRI,validation\nD,LIDC-IDRI,test\n"
 
@@ -147,13 +148,12 @@ def test_a_run_may_begin_with_a_model_of_fewer_channels(cohort: CohortShare, tmp
         networks.weights_of(network), models.ModelConfig(few, patches, pairs=True), tmp_path / "few.safetensors"
     )
     more = networks.build(base.network)
-    from clmsda.training.loop import _start
-
-    _start(more, str(tmp_path / "few.safetensors"), base)
+    begun = replace(base, optimization=replace(base.optimization, start=str(tmp_path / "few.safetensors")))
+    more.load_state_dict(weights_for(more, begun, "start"))
     image = torch.randn(1, 5, 8, 8, 8)
     torch.testing.assert_close(more.eval()(image), network.eval()(image[:, :2]))
     with pytest.raises(ConfigError, match=r"optimization\.start"):
-        _start(more, str(tmp_path / "few.safetensors"), replace(base, network=replace(base.network, width=8)))
+        weights_for(more, replace(begun, network=replace(base.network, width=8)), "start")
 
 
 def test_tables_of_patients_that_cannot_be_used(cohort: CohortShare, tmp_path: Path) -> None:
