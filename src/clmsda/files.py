@@ -139,17 +139,20 @@ def _temporary(path: Path) -> Iterator[Path]:
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
     remove_unfinished(path.parent, path.name)
-    try:
-        temporary, lock = _locked_file(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
-    _final[temporary] = path
-    try:
+    temporary, lock = path, None
+    try:  # around making it, too: a signal that ends the process may come at any moment
+        while lock is None:
+            temporary = path.parent / f".clmsda-{secrets.token_hex(4)}-{path.name}"
+            lock = _locked_file(temporary, path)
+        _final[temporary] = path
         yield temporary
     finally:
-        del _final[temporary]
-        temporary.unlink(missing_ok=True)
-        os.close(lock)
+        _final.pop(temporary, None)
+        if temporary != path:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def _rename(names: Mapping[Path, Path], sync: bool) -> None:
@@ -183,13 +186,18 @@ def _unwritten(path: Path, error: OSError) -> OutputError:
     return OutputError(f"cannot write {path}: {error.strerror or error}; make room, or choose another folder")
 
 
-def _locked_file(path: Path) -> tuple[Path, int]:
-    while True:
-        temporary = path.parent / f".clmsda-{secrets.token_hex(4)}-{path.name}"
+def _locked_file(temporary: Path, path: Path) -> int | None:
+    """A new file, locked; None where that did not succeed, but may under another name. Raises OutputError."""
+    try:
         lock = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-        if _still_there(temporary, lock):
-            return temporary, lock
-        os.close(lock)
+    except FileExistsError:  # somebody else's
+        return None
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+    if _still_there(temporary, lock):
+        return lock
+    os.close(lock)
+    return None
 
 
 def _locked_folder(parent: Path) -> tuple[Path, int | None]:
