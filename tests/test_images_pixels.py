@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_series import compressed, save, slices, write_series
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import JPEGLosslessSV1, RLELossless
+from pydicom.uid import UID, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 from same_voxels import assert_same_voxels
 
 from clmsda.errors import heard
 from clmsda.geometry import Volume
 from clmsda.images import errors, read_ct
 from clmsda.images.dicom_series import open_series
+from clmsda.images.picture_size import too_large
 
 
 def read_both(folder: Path) -> Volume:
@@ -294,3 +295,40 @@ def test_pixels_in_floating_point_are_called_that(lopsided: Volume, tmp_path: Pa
 
     save(store(slices(lopsided), range(7), edit), tmp_path)
     refused_by_both(tmp_path, errors.NotCT, "pixels in floating point")
+
+
+SIZES = {
+    JPEGLosslessSV1: (b"\xff\xc3", 5, 2),
+    JPEGLSLossless: (b"\xff\xf7", 5, 2),
+    JPEG2000Lossless: (b"\xff\x51", 10, 4),
+}
+"""Where a picture states its rows: behind which marker, how many bytes on, and in how many bytes."""
+
+
+@pytest.mark.parametrize("syntax", SIZES, ids=lambda uid: uid.keyword)
+def test_a_picture_that_states_a_huge_size_is_refused_before_anything_makes_room_for_it(
+    lopsided: Volume, tmp_path: Path, syntax: UID
+) -> None:
+    marker, on, count = SIZES[syntax]
+
+    def edit(dataset: Dataset, number: int) -> None:
+        if syntax == JPEG2000Lossless:  # no encoder is here: a codestream's first bytes say enough
+            size = b"".join(n.to_bytes(4) for n in (dataset.Columns, dataset.Rows, 0, 0))
+            dataset.PixelData = encapsulate([b"\xff\x4f\xff\x51" + bytes([0, 41, 0, 0]) + size + bytes(64)])
+            dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+            dataset.file_meta.TransferSyntaxUID = syntax
+        else:
+            compressed(syntax)(dataset, number)
+        if number == 3:
+            data = bytearray(dataset.PixelData)
+            at = data.index(marker) + on
+            data[at : at + count] = (60000).to_bytes(count)
+            dataset.PixelData = bytes(data)
+
+    write_series(tmp_path, lopsided, edit=edit)
+    with pytest.raises(
+        errors.UnreadableFile, match=r"its picture states 60000 x 13 pixels, its header 11 x 13|decoded"
+    ):
+        read_ct(tmp_path)
+    slices = [dcmread(path) for path in sorted(tmp_path.iterdir())]
+    assert [too_large(one) for one in slices].count((60000, 13)) == 1 and sum(map(bool, map(too_large, slices))) == 1

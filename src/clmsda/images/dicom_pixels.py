@@ -21,11 +21,14 @@ from clmsda.images.dicom_files import DicomFile
 from clmsda.images.dicom_padding import padding
 from clmsda.images.dicom_planes import Plane
 from clmsda.images.errors import UnreadableFile
+from clmsda.images.picture_size import too_large
 from clmsda.images.silence import silence
 
 REMEDY = "export it as Explicit VR Little Endian"
 LIKE_TISSUE_HU = (-900, 3071)
 """What has a value of these may as well be body as padding."""
+
+_DAMAGED = "{} is truncated, damaged or compressed in a way that cannot be decoded ({}): fetch it again, or {}"
 
 _PIXEL_MODULE = (
     "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
@@ -101,6 +104,8 @@ def _decoded(file: DicomFile) -> tuple[NDArray, NDArray[np.bool_] | None]:
             f"{file.name} is stored in a way that cannot be decoded (transfer syntax {syntax}, "
             f"{'private' if syntax.is_private else 'unknown'}): {REMEDY}"
         )
+    if syntax.is_encapsulated:
+        _check_pictures(file)
     try:
         try:
             stored = pixel_array(header)
@@ -113,6 +118,20 @@ def _decoded(file: DicomFile) -> tuple[NDArray, NDArray[np.bool_] | None]:
         return stored, padding(file, stored)
     finally:
         del header.PixelData
+
+
+def _check_pictures(file: DicomFile) -> None:
+    """Refuse what decoders would ask gigabytes for: fragments that are none, and pictures that state a huge size."""
+    header, syntax = file.header, file.header.file_meta.TransferSyntaxUID
+    try:
+        stated = too_large(header)
+    except Exception as error:  # pydicom raises almost anything
+        raise UnreadableFile(_DAMAGED.format(file.name, syntax.name, REMEDY)) from error
+    if stated is not None:
+        raise UnreadableFile(
+            f"{file.name} is damaged: its picture states {stated[0]} x {stated[1]} pixels, its header {header.Rows} x "
+            f"{header.Columns}; fetch it again"
+        )
 
 
 def _decoded_by_gdcm(file: DicomFile) -> NDArray:
@@ -137,10 +156,7 @@ def _decoded_by_gdcm(file: DicomFile) -> NDArray:
             picture.save_as(path, enforce_file_format=True)
             stored = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))
     except Exception as error:  # GDCM's RuntimeError, and whatever pydicom raises for damaged values
-        raise UnreadableFile(
-            f"{file.name} is truncated, damaged or compressed in a way that cannot be decoded ({syntax.name}): "
-            f"fetch it again, or {REMEDY}"
-        ) from error
+        raise UnreadableFile(_DAMAGED.format(file.name, syntax.name, REMEDY)) from error
     if stored.ndim > 3 or (stored.ndim == 3 and len(stored) != int(file.header.get("NumberOfFrames") or 1)):
         raise UnreadableFile(f"{file.name} holds other pixels than its header says ({syntax.name}): {REMEDY}")
     return stored
