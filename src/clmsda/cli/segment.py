@@ -100,7 +100,7 @@ def segment(
     objects = dicom_outputs(dicom_seg, rtstruct, sr, labelmap)
     files = _named(output, json, preview)
     inputs = {"the CT": ct} | ({"the mask to start from": refine} if refine else {})
-    inputs |= {f"the lines in {path.name}": path for path in recist_from or ()}
+    inputs |= {f"the lines in {path}": path for path in recist_from or ()}
     check_places(files | objects, inputs)
     with replacing_all(objects | files) as paths:  # entered first: a bad folder is refused before the work
         with heard() as warnings:

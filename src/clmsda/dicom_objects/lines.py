@@ -86,7 +86,9 @@ def read_lines(path: Path, source: Source) -> list[RecistLine]:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Two points. space: (2, 3) LPS mm, else pixels: (2, 2) column and row from the first pixel's corner, on images."""
+    """points: (2, 3) LPS mm in the frame of reference of this UID; or (2, 2), column and row from the first pixel's
+    corner, on these images.
+    """
 
     points: NDArray[np.float64]
     images: Sequence[Dataset]
