@@ -176,6 +176,9 @@ def test_a_readers_line_in_a_report_is_a_prompt_in_a_batch_and_on_the_command_li
     assert [one.status for one in outcomes] == ["done", "done", "failed"] and "gone.dcm" in outcomes[2].reason
     masks = [(tmp_path / "out" / "cases" / name / "mask.nii.gz").read_bytes() for name in ("written", "drawn")]
     assert masks[0] == masks[1]
+    table.write_text(table.read_text().replace("; gone.dcm", ""))
+    with pytest.raises(BatchError, match="another"):  # other lines make another table
+        run(table, tmp_path / "out", model=str(model))
     arguments = [series, "--recist-from", tmp_path / "reader.dcm", "--model", model, "-o", tmp_path / "mask.nii.gz"]
     assert clmsda("segment", *arguments).returncode == 0
     assert (tmp_path / "mask.nii.gz").read_bytes() == masks[0]

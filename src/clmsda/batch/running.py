@@ -100,5 +100,5 @@ def _write(out: Path, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> None
 
 def _digest(rows: Sequence[Row]) -> str:
     """What tells a table from another; more rows at its end are another one, too."""
-    text = "\n".join(repr((row.name, str(row.ct), row.prompts, row.series)) for row in rows)
+    text = "\n".join(repr((row.name, str(row.ct), row.prompts, list(map(str, row.drawn)), row.series)) for row in rows)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
