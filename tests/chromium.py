@@ -45,12 +45,14 @@ class Tab:
         """The page, until the CT that was given is there."""
         self.page.goto(f"{self.address}/?key={key}")
         self.until(f"window.clmsda?.state.volume && {FREE}")
+        self.settle()  # a browser drops what is clicked before the page was ever drawn
 
     def show(self, ct: str) -> None:
         """A CT that is open already, by the address that the page gives it."""
         self.page.goto(f"{self.address}/#{ct}")
         self.page.reload()
         self.until(f"window.clmsda?.state.ct?.id === '{ct}' && {FREE}")
+        self.settle()
 
     def until(self, condition: str, seconds: float = PATIENCE_S) -> None:
         """Wait for an expression in the page; not by Playwright's own way, which the page's policy forbids (eval)."""

@@ -11,6 +11,7 @@ import { fetchVolume } from "./volume.js";
 const dialog = document.getElementById("opening");
 const found = dialog.querySelector(".found");
 let opened = () => {};
+let list = 0; // which list the dialog was last asked for
 
 // panes: what to reset for another CT. then: called when one is open.
 export function listenToOpening(then) {
@@ -59,9 +60,16 @@ async function refresh() {
   set({ desk });
 }
 
+// The dialog is there at once, its list as soon as the server has answered; by then another may be asked for, or none.
 export async function choose() {
-  await attempt(refresh);
-  if (!state.desk) return;
+  const mine = (list += 1);
+  if (!dialog.open) dialog.showModal();
+  const answered = await attempt(async () => {
+    await refresh();
+    return true;
+  });
+  if (mine !== list || !dialog.open) return;
+  if (!answered) return leave();
   const { desk } = state;
   const items = [
     ...desk.open.map((one) => entry(one.name, `open, ${one.shape.join(" × ")}`, () => enter(one.id), () => close(one.id))),
@@ -69,7 +77,11 @@ export async function choose() {
   ];
   found.replaceChildren(...items);
   dialog.querySelector(".pacs").hidden = !desk.pacs;
-  if (!dialog.open) dialog.showModal();
+}
+
+function leave() {
+  list += 1;
+  dialog.close();
 }
 
 function givenEntries(one) {
@@ -99,7 +111,7 @@ function entry(title, facts, act = null, drop = null) {
 }
 
 function enter(id) {
-  dialog.close();
+  leave();
   return show(id);
 }
 
@@ -110,13 +122,13 @@ async function close(id) {
 }
 
 async function open(what) {
-  dialog.close();
+  leave();
   const id = await during("opening the CT", async (follow) => (await follow((await post("/api/open", what)).job)).id);
   if (id) await show(id);
 }
 
 async function upload(files) {
-  dialog.close();
+  leave();
   const most = state.desk?.most_upload_bytes ?? Infinity;
   const size = files.reduce((sum, file) => sum + file.size, 0);
   if (size > most) return say(`That is ${mb(size)} MB; this server takes at most ${mb(most)} MB.`, "error");
