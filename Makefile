@@ -19,10 +19,8 @@ VIEWER := .cache/ohif-$(OHIF)
 demo: $(STAMP)
 	$(BIN)/clmsda demo demo
 
-# A worker that the system kills (seen on one machine, SIGSEGV without a fault, not explained) loses no run: its test is run
-# once more, and shown as R. What fails is not.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --durations=10 --reruns 1 --only-rerun 'worker .* crashed'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --durations=10
 
 test-pacs: $(STAMP) orthanc
 	OMP_NUM_THREADS=1 $(BIN)/pytest --durations=5 tests/test_pacs*.py

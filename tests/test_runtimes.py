@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from command_line import clmsda, refused
@@ -56,21 +57,11 @@ def patches(config: NetworkConfig, shape: tuple[int, ...], samples: int = 2) -> 
     return np.random.default_rng(1).random((samples, config.in_channels, *shape), np.float32)
 
 
-ONNX_RUNTIME = """
-import json, sys
-import numpy, onnxruntime
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-numpy.save(sys.argv[3], session.run(None, {session.get_inputs()[0].name: numpy.load(sys.argv[2])})[0])
-print(json.dumps(session.get_modelmeta().custom_metadata_map))
-"""
-
-
-def by_onnx_runtime(file: Path, asked: NDArray[np.float32], folder: Path) -> tuple[NDArray[np.float32], dict[str, str]]:
-    """What ONNX Runtime makes of patches, and the file's texts. A process of its own keeps its threads out of ours."""
-    np.save(folder / "asked.npy", asked)
-    arguments = [str(path) for path in (file, folder / "asked.npy", folder / "found.npy")]
-    done = subprocess.run([sys.executable, "-c", ONNX_RUNTIME, *arguments], capture_output=True, text=True, check=True)
-    return np.load(folder / "found.npy")[:, 0], json.loads(done.stdout)
+def by_onnx_runtime(file: Path, asked: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, str]]:
+    """What ONNX Runtime makes of patches, and the file's texts."""
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: asked})
+    return found[:, 0], session.get_modelmeta().custom_metadata_map
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -99,7 +90,7 @@ def test_an_onnx_file_says_what_torch_says(config: NetworkConfig, tmp_path: Path
     asked = patches(config, shape)
     expected = runtime(config, given, shape, name="torch", device="cpu")(asked)
     (tmp_path / "network.onnx").write_bytes(graph.onnx(config, given, shape))
-    found, _ = by_onnx_runtime(tmp_path / "network.onnx", asked, tmp_path)
+    found, _ = by_onnx_runtime(tmp_path / "network.onnx", asked)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -160,13 +151,13 @@ def test_threads_are_those_of_the_process(monkeypatch: pytest.MonkeyPatch) -> No
     assert runtimes.cores() >= 1
 
 
-def test_a_model_is_exported_with_its_configuration(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_model_is_exported_with_its_configuration(tmp_path: Path) -> None:
     done = clmsda("export", "second", "--onnx", tmp_path / "second.onnx", "--shape", "16,24,32")
     assert done.returncode == 0, done.stderr
     assert "patches (N, 6, 16, 24, 32) to probabilities (N, 1, 16, 24, 32)" in done.stdout.replace("\n", " ")
     model = models.load("second", "cpu")
     asked = patches(model.config.network, (16, 24, 32), samples=3)
-    found, texts = by_onnx_runtime(tmp_path / "second.onnx", asked, tmp_path_factory.mktemp("answers"))
+    found, texts = by_onnx_runtime(tmp_path / "second.onnx", asked)
     np.testing.assert_allclose(found, model.probabilities(asked), atol=1e-4)
     assert texts["version"] == model.version
     assert json.loads(texts["clmsda"])["patches"]["windows_hu"] == [[-1350.0, 150.0], [-160.0, 240.0]]
@@ -174,6 +165,28 @@ def test_a_model_is_exported_with_its_configuration(tmp_path: Path, tmp_path_fac
     assert "80,80,80" in refused("export", "second", "--onnx", tmp_path / "x.onnx", "--shape", "big")
     assert ".onnx" in refused("export", "second", "--onnx", tmp_path / "x.pb")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["second.onnx"]
+
+
+GONE_FROM_ANOTHER_THREAD = """
+import gc, os, signal, threading
+import numpy as np
+from clmsda.networks import NetworkConfig
+from clmsda.networks.layout import layout
+from clmsda.runtimes import runtime
+
+signal.signal(signal.SIGCHLD, lambda *_: print("handled"))
+config = NetworkConfig(2, 1, width=4, levels=2, block="none")
+networks = [runtime(config, {name: np.ones(shape, np.float32) for name, shape in layout(config).items()}, (16, 16))]
+other = threading.Thread(target=lambda: (networks.clear(), gc.collect()))
+other.start()
+other.join()
+os.kill(os.getpid(), signal.SIGCHLD)
+"""
+
+
+def test_a_network_may_go_from_another_thread_than_it_came_from() -> None:
+    done = subprocess.run([sys.executable, "-c", GONE_FROM_ANOTHER_THREAD], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 WITHOUT_TORCH = """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from threading import Lock
 from types import ModuleType
 from typing import Any
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from clmsda.networks import NetworkConfig
 from clmsda.runtimes import Run, cores, graph
 
+_CORE = Lock()
+
 
 def runtime(
     config: NetworkConfig,
@@ -27,7 +29,7 @@ def runtime(
     precision: str = "f32",
 ) -> Run:
     """See `clmsda.runtimes.runtime`. precision: "f32" or "bf16"."""
-    core = _openvino().Core()
+    core = _core()
     read = core.read_model(graph.onnx(config, weights, shape, fixed=False))
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     settings["INFERENCE_NUM_THREADS"] = threads or cores()
@@ -46,6 +48,21 @@ def runtime(
         return found
 
     return run
+
+
+@cache
+def _only_core() -> Any:
+    return _openvino().Core()
+
+
+def _core() -> Any:
+    """The one of this process, never given back.
+
+    A core sets the stack that its thread's signal handlers run on, and unmaps that when it goes. Gone from another
+    thread, it would leave the first one without: killed by the next signal that Python handles.
+    """
+    with _CORE:
+        return _only_core()
 
 
 def _openvino() -> ModuleType:
