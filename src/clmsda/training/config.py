@@ -115,6 +115,21 @@ class AgainConfig:
 
 
 @dataclass(frozen=True)
+class SearchConfig:
+    """Training of a detector: windows that lie anywhere, in which every tumor's center is to be found.
+
+    shift_mm: the window's middle lies within this of the tumor's center along each axis; a share `strays` of the
+        synthetic ones within stray_mm, so mostly without a tumor.
+    """
+
+    __pydantic_config__: ClassVar = FORBID
+
+    shift_mm: Positive = 45.0
+    strays: Annotated[float, Field(ge=0, le=1)] = 0.3
+    stray_mm: Positive = 130.0
+
+
+@dataclass(frozen=True)
 class ViewConfig:
     """How the two views of a pair are chosen.
 
@@ -130,6 +145,7 @@ class ViewConfig:
     cropped: share of pairs shown as if the scan ended near the tumor or within it, its border continued
         outwards: else, where a crop ends tells how large its tumor is. What lies beyond carries no loss.
     prompting: which prompts are drawn. again: a second look at every pair; None for none.
+    search: train a detector instead, on the size-variant view alone; None for the outline of a tumor.
     augmentation: one draw for both views of a pair.
     """
 
@@ -142,6 +158,7 @@ class ViewConfig:
     cropped: Annotated[float, Field(ge=0, le=1)] = 0.0
     prompting: PromptingConfig = field(default_factory=PromptingConfig)
     again: AgainConfig | None = None
+    search: SearchConfig | None = None
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
 
@@ -301,6 +318,8 @@ def _contradictions(config: TrainingConfig) -> Iterator[str]:
         yield "data.cohorts: shares add up to more than 1"
     if config.views.again is not None and not (config.patches.corrections and dims == 3 and config.loss.pairs):
         yield "views.again needs patches.corrections, patches of three dimensions, and loss.pairs"
+    if config.views.search is not None and (config.loss.pairs or config.patches.mark_prompt or dims == 2):
+        yield "views.search needs patches of three dimensions without mark_prompt, and loss.pairs = false"
     if config.data.fold is not None and config.data.split is None:
         yield "data.fold counts the folds of data.split, which is not given"
 

@@ -209,7 +209,8 @@ class _Run:
         with self.autocast(half):
             logits = self.parallel(self.views(batch))
         if not settings.pairs:
-            return {"total": losses.supervised(logits, batch.variant_mask, batch.variant_known)}, logits
+            supervised = losses.centers if self.config.views.search is not None else losses.supervised
+            return {"total": supervised(logits, batch.variant_mask, batch.variant_known)}, logits
         variant, invariant = logits.float().chunk(2)
         parts = losses.total(
             variant, invariant, batch.variant_mask, batch.invariant_mask, batch.ratio,

@@ -25,7 +25,7 @@ from clmsda.patches import (
     known,
     view_grid,
 )
-from clmsda.training import ending, prompting
+from clmsda.training import centers, ending, prompting
 from clmsda.training.config import PHANTOMS, AgainConfig, ConfigError, DataConfig, TrainingConfig, ViewConfig
 
 VALIDATION_SEED = 1_000_000_007
@@ -212,9 +212,14 @@ class PhantomSamples:
                 marks = Marks(inside=(_point(click),))
             middle = np.array([*middle[:2], click[2]])
 
+        if self.views.search is not None:
+            middle = centers.window_middle(self.views.search, center, rng, strays=True)
+
         def show(grid: Grid) -> tuple[NDArray, torch.Tensor, torch.Tensor]:
             hu, share = phantoms.show(phantom, grid)
             share = share.reshape(1, *self.patches.shape)
+            if self.views.search is not None:
+                return hu.numpy(), centers.bump(grid, center, size), ~centers.unsaid(phantom, grid)
             return hu.numpy(), share, torch.ones_like(share, dtype=torch.bool)
 
         return _pair(Subject(size, middle, marks, AXIAL, mask, show), self.patches, self.views, rng)
@@ -249,11 +254,15 @@ class CohortSamples:
             low, high = (k, 0, 0), (k + 1, *image.grid.shape[1:])
             image, mask = image.crop(low, high), mask.crop(low, high)
         directions = directions_of(image.grid) if self.patches.spatial_dims == 2 else AXIAL
+        if self.views.search is not None:
+            center = centers.window_middle(self.views.search, np.array(case.center_mm), rng, strays=False)
 
         def show(grid: Grid) -> tuple[NDArray, torch.Tensor, torch.Tensor]:
             hu = resample(image, grid, fill=None).voxels
-            share, seen = cut_mask(mask, grid, self.patches), known(image, grid, self.patches)
-            return hu, torch.from_numpy(share), torch.from_numpy(seen)
+            seen = torch.from_numpy(known(image, grid, self.patches))
+            if self.views.search is not None:
+                return hu, centers.bump(grid, np.array(case.center_mm), case.size_mm), seen
+            return hu, torch.from_numpy(cut_mask(mask, grid, self.patches)), seen
 
         return _pair(Subject(case.size_mm, center, marks, directions, mask, show), self.patches, self.views, rng)
 
@@ -290,7 +299,8 @@ class Subject(NamedTuple):
 def _pair(subject: Subject, patches: PatchConfig, views: ViewConfig, rng: np.random.Generator) -> Pair:
     augmentation = views.augmentation.draw(rng, patches.spatial_dims)
     if views.cropped and rng.random() < views.cropped:
-        subject = subject._replace(ends_mm=ending.ends(subject.size_mm, rng))
+        ends = ending.anywhere(rng) if views.search is not None else ending.ends(subject.size_mm, rng)
+        subject = subject._replace(ends_mm=ends)
     variant_mm, invariant_mm = view_sizes(patches, views, subject.size_mm, rng)
 
     def grid_of(assumed_mm: float, middle: NDArray) -> Grid:
@@ -300,7 +310,7 @@ def _pair(subject: Subject, patches: PatchConfig, views: ViewConfig, rng: np.ran
     noise = augmentation.noise_hu
     first = grid_of(invariant_mm, subject.middle)
     variant = subject.view(grid_of(variant_mm, subject.middle), patches, noise, rng)
-    invariant = subject.view(first, patches, noise, rng)
+    invariant = variant if views.search is not None else subject.view(first, patches, noise, rng)
     again = NO_AGAIN
     if views.again is not None:
         grid, clicks = _second_grid(subject, views, views.again, first, grid_of, rng)
