@@ -66,12 +66,13 @@ def replacing(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Pa
 def replacing_all(paths: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
     """`replacing` for several files that belong together: all appear, one right after the other in this order, or none.
 
-    Entered before the work, it refuses a folder that cannot be written before the work. Raises OutputError.
+    Entered before the work, it refuses a folder that cannot be written before the work. What the block takes out of
+    the dictionary that it is given does not appear. Raises OutputError.
     """
     with ExitStack() as made:
         temporary = {kind: made.enter_context(_temporary(path)) for kind, path in paths.items()}
         yield temporary
-        _rename({temporary[kind]: path for kind, path in paths.items()}, sync=True)
+        _rename({path: paths[kind] for kind, path in temporary.items()}, sync=True)
 
 
 def is_unfinished(path: Path) -> bool:

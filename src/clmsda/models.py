@@ -28,6 +28,7 @@ from clmsda.tensor_files import DamagedFile, TensorFile
 HEADER = "clmsda"
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT = "second"
+DETECTOR = "detector"
 
 
 class ModelError(InputError):
@@ -41,6 +42,8 @@ class ModelConfig:
     pairs: whether the network was trained on both views (CL-MSDA-Net) or on the size-variant one.
     calibration: (agreement of the views, F1 to expect) pairs, both ascending, measured on cases that
         were not trained on; empty where nobody measured it.
+    operating: of a detector, (least probability, sensitivity, false findings in a scan) triples, the first ascending,
+        measured on cases that were not trained on; empty for a model that outlines.
     provenance: free-form facts for people: data, recipe, date, scores.
     """
 
@@ -50,6 +53,7 @@ class ModelConfig:
     patches: PatchConfig
     pairs: bool
     calibration: tuple[tuple[float, float], ...] = ()
+    operating: tuple[tuple[float, float, float], ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

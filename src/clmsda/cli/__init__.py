@@ -25,6 +25,7 @@ from clmsda.cli.cohort import app as cohort
 from clmsda.cli.convert import convert
 from clmsda.cli.demo import demo
 from clmsda.cli.export import export
+from clmsda.cli.find import find
 from clmsda.cli.info import app as info
 from clmsda.cli.measure import measure
 from clmsda.cli.pacs import app as pacs
@@ -54,7 +55,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (segment, serve, batch, measure, convert, response, phantom, background, train, export, demo):
+for command in (segment, find, serve, batch, measure, convert, response, phantom, background, train, export, demo):
     app.command()(command)
 app.add_typer(cohort, name="cohort")
 app.add_typer(study, name="study")

@@ -29,7 +29,7 @@ def demo(
 ) -> None:
     """Segment a synthetic chest from one click, and print the measurements beside the truth."""
     from clmsda import images, measurements, metrics, models, prompts, segmentation
-    from clmsda.cli.segment import write_outputs
+    from clmsda.cli.outputs import write_outputs
     from clmsda.cli.tables import COLUMNS, measurement_row
     from clmsda.segmentation.delivery import refuse_nothing
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clmsda.cli.options import (
     DEFAULT_MODEL,
-    STDOUT,
     Boxes,
     Device,
     DicomSeg,
@@ -28,16 +27,11 @@ from clmsda.cli.options import (
     Rtstruct,
     Runtime,
     Sr,
-    check_places,
-    check_suffix,
     dicom_outputs,
     prompts_of,
     status,
-    write_json,
 )
-from clmsda.cli.tables import show_lesions
-from clmsda.errors import heard
-from clmsda.files import replacing_all
+from clmsda.cli.outputs import Wanted, deliver
 
 if TYPE_CHECKING:
     from clmsda.dicom_objects import Source
@@ -45,8 +39,6 @@ if TYPE_CHECKING:
     from clmsda.models import Model
     from clmsda.prompts import Correction, Prompt, RecistLine
     from clmsda.segmentation import Segmentation
-
-PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
 
 def segment(
@@ -97,51 +89,18 @@ def segment(
     from clmsda import models
     from clmsda.segmentation import delivery
 
-    objects = dicom_outputs(dicom_seg, rtstruct, sr, labelmap)
-    files = _named(output, json, preview)
+    wanted = Wanted(output, json, preview, dicom_outputs(dicom_seg, rtstruct, sr, labelmap), labelmap, anonymize)
     inputs = {"the CT": ct} | ({"the mask to start from": refine} if refine else {})
     inputs |= {f"the lines in {path}": path for path in recist_from or ()}
-    check_places(files | objects, inputs)
-    with replacing_all(objects | files) as paths:  # entered first: a bad folder is refused before the work
-        with heard() as warnings:
-            source = _source(ct, series) if objects or recist_from else None
-            drawn = _lines(recist_from or [], source)
-            load = partial(models.load, model, device, runtime=runtime)
-            volume, found = _run(ct, lambda grid: [*prompts(grid), *drawn], series, load, refine)
+
+    def run(source: Source | None) -> tuple[Volume, Segmentation]:
+        drawn = _lines(recist_from or [], source)
+        load = partial(models.load, model, device, runtime=runtime)
+        volume, found = _run(ct, lambda grid: [*prompts(grid), *drawn], series, load, refine)
         delivery.refuse_nothing(found)
-        report = delivery.report(found, ct, volume, warnings=warnings, anonymize=anonymize)
-        write_outputs(volume, found, **{kind: paths[kind] for kind in files}, report=report)
-        if source is not None and objects:
-            from clmsda.dicom_objects import write_objects
+        return volume, found
 
-            with status("Writing DICOM objects"):
-                lesions = delivery.findings(found, volume, source.series_uid)
-                write_objects(source, lesions, **{kind: paths[kind] for kind in objects}, labelmap=labelmap)
-    if objects and anonymize:
-        typer.echo("the DICOM objects carry the patient's identifiers, as they must to be filed", err=True)
-    if json == STDOUT:
-        write_json(report, STDOUT)
-    else:
-        show_lesions(found.lesions)
-
-
-def _named(output: Path, json: Path | None, preview: Path | None) -> dict[str, Path]:
-    """The files to write, by kind, with names that say what they are; the mask, which is always there, last."""
-    from clmsda.images.voxel_files import WRITE_SUFFIXES
-
-    suffixes = {"json": (".json",), "preview": PICTURES, "mask": WRITE_SUFFIXES}
-    given = {"json": None if json == STDOUT else json, "preview": preview, "mask": output}
-    outputs = {kind: path for kind, path in given.items() if path is not None}
-    for kind, path in outputs.items():
-        check_suffix(path, suffixes[kind])
-    return outputs
-
-
-def _source(ct: Path, series: str | None) -> Source:
-    """What DICOM objects will refer to. Read first, so that a CT that can have none is refused before the work."""
-    from clmsda.dicom_objects import read_source
-
-    return read_source(ct, series=series)
+    deliver(ct, series, wanted, inputs, run, in_series=bool(recist_from))
 
 
 def _lines(files: list[Path], source: Source | None) -> list[RecistLine]:
@@ -167,23 +126,3 @@ def _run(
     given = prompts(volume.grid)
     with status("Segmenting") as progress:
         return volume, segmentation.segment(volume, given, loaded, refine=start, progress=progress)
-
-
-def write_outputs(
-    volume: Volume,
-    found: Segmentation,
-    mask: Path,
-    json: Path | None = None,
-    preview: Path | None = None,
-    report: dict[str, Any] | None = None,
-) -> None:
-    """Write the mask, and the measurements (or a report on them) and the picture where they are asked for."""
-    from clmsda.images import write_mask
-
-    write_mask(found.mask, mask)
-    if json is not None:
-        write_json(report or found.to_json(), json)
-    if preview is not None:
-        from clmsda.segmentation.preview import draw
-
-        draw(volume, [(one.label, one.mask, one.measurement) for one in found.lesions if one.measurement], preview)

@@ -32,13 +32,25 @@ def show_lesions(lesions: Sequence[Lesion]) -> None:
     """Print one row per lesion on stdout, and below them what the reader should beware of."""
     import typer
 
+    if not lesions:
+        typer.echo("no tumor was found")
+        return
+    unasked = any(one.probability is not None for one in lesions)
     rows = [
-        [*measurement_row(str(one.label), one.measurement), "-" if isnan(one.confidence) else f"{one.confidence:.2f}"]
+        [
+            *measurement_row(str(one.label), one.measurement),
+            _share(one.confidence),
+            *([_share(one.probability)] * unasked),
+        ]
         if one.measurement
         else [str(one.label), "nothing found"]
         for one in lesions
     ]
-    show(new_table([*COLUMNS, "confidence"], rows))
+    show(new_table([*COLUMNS, "confidence", *["probability"] * unasked], rows))
     for one in lesions:
         for warning in one.warnings:
             typer.echo(f"lesion {one.label}: {warning}", err=True)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None or isnan(value) else f"{value:.2f}"

@@ -18,14 +18,14 @@ from scipy import ndimage
 from clmsda.errors import InputError
 from clmsda.files import make_folder, map_array, replacing
 from clmsda.geometry import Grid, GridError, Volume, resample
+from clmsda.lungs import NoLungs, coarse, lungs
 from clmsda.phantoms.anatomy import Fields
 from clmsda.phantoms.shapes import FAR_MM
 from clmsda.phantoms.space import Space
 
 _STEP_MM = 2.0  # of the map of distances
-_AIR_HU, _AIRWAY_HU = -400.0, -960.0
+_AIRWAY_HU = -960.0
 _MEASURED = ("noise_hu", "grain_mm", "tissue_hu")
-_SMALLEST_LUNG_ML = 100.0
 _NOISE_MM = 3.0
 _GRAIN_MM = (0.2, 1.0)
 _CLOSING_MM = 6.0  # vessels up to twice as thick lie within the lungs
@@ -55,12 +55,12 @@ class Background:
     @classmethod
     def measured(cls, ct: Volume, name: str) -> Background:
         """ct: an axial chest CT without tumors. Raises BackgroundError where no lung is found."""
-        lung, coarse = _lung_distance(ct)
-        tissue = coarse.voxels[(coarse.voxels > 0) & (coarse.voxels < 130) & (lung.voxels < 30)]
+        lung, seen = _lung_distance(ct)
+        tissue = seen.voxels[(seen.voxels > 0) & (seen.voxels < 130) & (lung.voxels < 30)]
         if not len(tissue):
             raise BackgroundError(f"{name}: found no soft tissue beside the lungs; is it a CT in Hounsfield units?")
         tissue_hu = float(np.median(tissue))
-        return cls(name, ct, lung, _sites(lung, coarse.voxels), *_noise(ct, tissue_hu), tissue_hu)
+        return cls(name, ct, lung, _sites(lung, seen.voxels), *_noise(ct, tissue_hu), tissue_hu)
 
     def fields(self, space: Space) -> Fields:
         """What `Tumor.distance` asks of an anatomy: only the lungs' surface is known of a real chest."""
@@ -140,26 +140,17 @@ def _check_spacing(grid: Grid, lowest_mm: float, highest_mm: float) -> None:
 
 def _lung_distance(ct: Volume) -> tuple[Volume, Volume]:
     """mm from the lungs' surface, and the CT, both on one coarse axial grid."""
-    corners = ct.grid.to_lps(np.array(list(np.ndindex(2, 2, 2))) * (np.array(ct.grid.shape) - 1))
-    extent = corners.max(axis=0) - corners.min(axis=0)
-    shape = tuple(int(n) for n in np.ceil(extent[::-1] / _STEP_MM) + 1)
-    middle = (corners.max(axis=0) + corners.min(axis=0)) / 2
-    grid = Grid.axial(shape, (_STEP_MM,) * 3, center_mm=middle)  # type: ignore[arg-type]
-    coarse = resample(ct, grid, fill=None)
-    labels, _ = ndimage.label(ndimage.gaussian_filter(coarse.voxels, 0.5) < _AIR_HU)
-    sizes = np.bincount(labels.ravel()) * grid.voxel_ml
-    kept = sizes >= _SMALLEST_LUNG_ML
-    kept[0] = False
-    for side in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
-        kept[np.unique(side)] = False  # the room
-    if not kept.any():
-        raise BackgroundError(f"{ct.source}: found no lungs (air of at least {_SMALLEST_LUNG_ML:g} ml within a body)")
-    outside = ndimage.distance_transform_edt(~kept[labels]) * _STEP_MM
+    seen = coarse(ct, _STEP_MM)
+    try:
+        air = lungs(seen)
+    except NoLungs as error:
+        raise BackgroundError(str(error)) from error
+    outside = ndimage.distance_transform_edt(~air) * _STEP_MM
     grown = ndimage.distance_transform_edt(outside <= _CLOSING_MM) * _STEP_MM
-    lungs = np.stack([ndimage.binary_fill_holes(plane) for plane in grown > _CLOSING_MM])
-    inside, outside = (ndimage.distance_transform_edt(part) * _STEP_MM for part in (lungs, ~lungs))
-    distance = np.where(lungs, _STEP_MM / 2 - inside, outside - _STEP_MM / 2)
-    return Volume(distance.astype(np.float32), grid, ct.source), coarse
+    whole = np.stack([ndimage.binary_fill_holes(plane) for plane in grown > _CLOSING_MM])
+    inside, outside = (ndimage.distance_transform_edt(part) * _STEP_MM for part in (whole, ~whole))
+    distance = np.where(whole, _STEP_MM / 2 - inside, outside - _STEP_MM / 2)
+    return Volume(distance.astype(np.float32), seen.grid, ct.source), seen
 
 
 def _sites(lung: Volume, hu: NDArray) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """Segmentation: a CT, a prompt and a model become a mask, measurements and a confidence."""
 
+from clmsda.segmentation.automatic import find
 from clmsda.segmentation.lesion import Lesion, NoLesion, Segmentation
 from clmsda.segmentation.prompted import correct, segment
 
-__all__ = ["Lesion", "NoLesion", "Segmentation", "correct", "segment"]
+__all__ = ["Lesion", "NoLesion", "Segmentation", "correct", "find", "segment"]

@@ -51,7 +51,7 @@ def findings(found: Segmentation, volume: Volume, series_uid: str) -> list[Findi
     """The lesions that were found, as `clmsda.dicom_objects` takes them."""
     from clmsda.dicom_objects import by_clmsda, finding
 
-    algorithm = by_clmsda(found.model, prompted=True)
+    algorithm = by_clmsda(found.model, prompted=any(one.probability is None for one in found.lesions))
     return [
         finding(
             one.label,

@@ -26,6 +26,7 @@ class Lesion:
     mask: bool volume on the CT's grid. measurement: None where nothing was found, and then
     `warnings` says why. confidence: the F1 to expect, from how far the views of different size
     agree (`ModelConfig.calibration`; without one, that agreement); nan where there is only one view.
+    probability: that there is a tumor at all, of one that nobody prompted; None of those that somebody did.
     """
 
     label: int
@@ -35,6 +36,7 @@ class Lesion:
     confidence: float
     warnings: tuple[str, ...]
     corrections: tuple[Correction, ...] = ()
+    probability: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         found = self.measurement.to_json() if self.measurement else _NOTHING
@@ -43,6 +45,8 @@ class Lesion:
         said: dict[str, Any] = {"prompt": to_json(self.prompt) if self.prompt else None}
         if self.corrections:
             said["corrections"] = [to_json(one) for one in self.corrections]
+        if self.probability is not None:
+            notes = {"probability": round(self.probability, 3), **notes}
         return {"label": self.label, **found, **notes, **said}
 
 

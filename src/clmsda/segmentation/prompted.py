@@ -58,8 +58,8 @@ def segment(
     for label, request in enumerate(wanted, 1):
         of = f"lesion {label} of {len(wanted)}"
         say(of)
-        found = _lesion(volume, request, model, label, lambda what, of=of: say(f"{of}: {what}"))  # type: ignore[misc]
-        lesions.append(_distinct(found, lesions, volume))
+        found = lesion_at_prompt(volume, request, model, label, lambda what, of=of: say(f"{of}: {what}"))  # type: ignore[misc]
+        lesions.append(distinct(found, lesions, volume))
     return Segmentation(volume.grid, volume.source, model.version, tuple(lesions))
 
 
@@ -99,7 +99,7 @@ def _check_model(wanted: Sequence[Request], model: Model) -> None:
         )
 
 
-def _lesion(volume: Volume, request: Request, model: Model, label: int, say: Callable[[str], None]) -> Lesion:
+def lesion_at_prompt(volume: Volume, request: Request, model: Model, label: int, say: Callable[[str], None]) -> Lesion:
     way = walk if model.config.patches.spatial_dims == 2 else whole
     answer = way(volume, model, request, say)
     if answer is None:
@@ -121,7 +121,7 @@ def _lesion(volume: Volume, request: Request, model: Model, label: int, say: Cal
     return Lesion(label, request.prompt, mask, measured, confidence, tuple(warnings), request.corrections)
 
 
-def _distinct(lesion: Lesion, earlier: Sequence[Lesion], volume: Volume) -> Lesion:
+def distinct(lesion: Lesion, earlier: Sequence[Lesion], volume: Volume) -> Lesion:
     """A voxel belongs to one lesion: take away what earlier prompts hold already, and say so."""
     for other in earlier:
         shared = lesion.mask.voxels & other.mask.voxels

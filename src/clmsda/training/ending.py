@@ -15,7 +15,7 @@ def ends(size_mm: float, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def anywhere(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Where a scan is taken to end about a window's middle, (2, 3) mm, with or without its tumor: two faces in three."""
+    """Where a scan is taken to end about a window's middle, (2, 3) mm, its tumor within or not: two faces in three."""
     return np.where(rng.random((2, 3)) < 2 / 3, rng.uniform(10, 70, (2, 3)), np.inf)
 
 

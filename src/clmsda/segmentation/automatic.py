@@ -1,0 +1,86 @@
+"""From a chest CT alone to masks: a detector says where tumors may be, the segmenter outlines what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from clmsda import models
+from clmsda.errors import InputError
+from clmsda.geometry import Volume
+from clmsda.images import check_ct
+from clmsda.models import Model
+from clmsda.prompts import Point, Request
+from clmsda.segmentation.candidates import candidates
+from clmsda.segmentation.lesion import Lesion, Segmentation
+from clmsda.segmentation.prompted import distinct, lesion_at_prompt
+
+MOST_FALSE = 1.0
+"""False findings in a scan that the default operating point allows, on what the detector was measured on."""
+
+MOST = 30
+"""Of more candidates, the most probable ones are outlined: more say that the scan is not like any that was learned."""
+
+
+def find(
+    volume: Volume,
+    model: Model | str = models.DEFAULT,
+    *,
+    detector: Model | str = models.DETECTOR,
+    sensitivity: float | None = None,
+    device: str = "auto",
+    runtime: str = "auto",
+    progress: Callable[[str], None] | None = None,
+) -> Segmentation:
+    """Find, outline and measure the lung tumors of a chest CT; nobody says where they are.
+
+    volume: a chest CT in HU. model, device, runtime, progress: as of `segment`. detector: a model whose recipe has
+    `views.search`. sensitivity: the share of tumors to be found on what the detector was measured on, 0..1; by default
+    what comes with one false finding in a scan.
+
+    Lesions are numbered by probability, the highest first; there may be none. Raises InputError (NotHounsfield,
+    NoLungs, ModelError, ...) for input that cannot be used.
+    """
+    say = progress or (lambda text: None)
+    check_ct(volume)
+    seeker = detector if isinstance(detector, Model) else models.load(detector, device, runtime=runtime)
+    least = least_probability(seeker, sensitivity)
+    outliner = model if isinstance(model, Model) else models.load(model, device, runtime=runtime)
+    say("searching the lungs")
+    places = candidates(volume, seeker, least)[:MOST]
+    lesions: list[Lesion] = []
+    for number, place in enumerate(places, 1):
+        of = f"candidate {number} of {len(places)}"
+        say(of)
+        if any(_holds(lesion, place.center_mm) for lesion in lesions):
+            continue
+        request, label = Request(Point(place.center_mm)), len(lesions) + 1
+        found = lesion_at_prompt(volume, request, outliner, label, lambda what, of=of: say(f"{of}: {what}"))  # type: ignore[misc]
+        found = distinct(found, lesions, volume)
+        if found.measurement is not None:
+            lesions.append(replace(found, probability=place.probability))
+    return Segmentation(volume.grid, volume.source, f"{outliner.version}, {seeker.version}", tuple(lesions))
+
+
+def least_probability(detector: Model, sensitivity: float | None) -> float:
+    """From which probability on a candidate counts. Raises ModelError, and InputError for what cannot be reached."""
+    table = detector.config.operating
+    if not table:
+        raise models.ModelError(
+            f"the model {detector.name} finds no tumors by itself: expected one that was trained with views.search, "
+            f"such as the one called {models.DETECTOR}"
+        )
+    if sensitivity is None:
+        return min((row for row in table if row[2] <= MOST_FALSE), default=table[-1])[0]
+    best = max(share for _, share, _ in table)
+    if not 0 < sensitivity <= best:
+        raise InputError(f"expected a sensitivity above 0, and at most {best:.2f}, found {sensitivity:g}")
+    return max(row for row in table if row[1] >= sensitivity)[0]
+
+
+def _holds(lesion: Lesion, point_mm: tuple[float, float, float]) -> bool:
+    index = np.rint(lesion.mask.grid.to_index(point_mm)).astype(int)
+    inside = (index >= 0).all() and (index < lesion.mask.grid.shape).all()
+    return bool(inside and lesion.mask.voxels[tuple(index)])

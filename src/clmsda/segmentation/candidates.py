@@ -1,0 +1,54 @@
+"""Where a detector sees tumors in a whole chest: the tops of the bumps that it was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from clmsda.geometry import Volume
+from clmsda.lungs import around, coarse, lungs
+from clmsda.models import Model
+from clmsda.patches import channels
+
+APART_MM = 8.0
+"""Of two tops nearer to each other than this along every axis, the higher one counts."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A place that looks like a tumor's center. probability: that it is one, 0..1."""
+
+    center_mm: tuple[float, float, float]
+    probability: float
+
+
+def candidates(volume: Volume, detector: Model, least: float) -> list[Candidate]:
+    """All places that are at least so probable, the most probable first.
+
+    volume: a chest CT in HU. Only the lungs and what lies between them are searched. Raises NoLungs.
+    """
+    seen = coarse(volume, detector.config.patches.spacing_mm)
+    region = around(seen, lungs(seen))
+    (box,) = ndimage.find_objects(region.astype(np.int8))
+    part = seen.crop([s.start for s in box], [s.stop for s in box])
+    heat = np.where(region[box], _heat(part, detector), 0.0)
+    width = 2 * round(APART_MM / detector.config.patches.spacing_mm) - 1
+    tops = np.argwhere((heat >= least) & (heat == ndimage.maximum_filter(heat, width)))
+    found = [Candidate(_point(part.grid.to_lps(top)), float(heat[tuple(top)])) for top in tops]
+    return sorted(found, key=lambda one: (-one.probability, one.center_mm))
+
+
+def _heat(part: Volume, detector: Model) -> NDArray[np.float32]:
+    """The detector's answer at each voxel: in one pass, its sides filled up to what the network takes."""
+    step = detector.config.network.size_multiple
+    wider = np.pad(part.voxels, [(0, -n % step) for n in part.grid.shape], mode="edge")
+    (answer,) = detector.probabilities(channels(wider, part.grid, detector.config.patches)[None])
+    return answer[tuple(slice(n) for n in part.grid.shape)]
+
+
+def _point(lps_mm: NDArray[np.float64]) -> tuple[float, float, float]:
+    x, y, z = (round(float(value), 2) for value in lps_mm)
+    return x, y, z
