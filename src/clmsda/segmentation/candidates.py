@@ -36,8 +36,10 @@ def candidates(volume: Volume, detector: Model, least: float) -> list[Candidate]
     part = seen.crop([s.start for s in box], [s.stop for s in box])
     heat = np.where(region[box], _heat(part, detector), 0.0)
     width = 2 * round(APART_MM / detector.config.patches.spacing_mm) - 1
-    tops = np.argwhere((heat >= least) & (heat == ndimage.maximum_filter(heat, width)))
-    found = [Candidate(_point(part.grid.to_lps(top)), float(heat[tuple(top)])) for top in tops]
+    tops, count = ndimage.label((heat >= least) & (heat == ndimage.maximum_filter(heat, width)), np.ones((3, 3, 3)))
+    numbers = range(1, count + 1)  # a flat top is one, too
+    places = zip(ndimage.center_of_mass(tops > 0, tops, numbers), ndimage.maximum(heat, tops, numbers), strict=True)
+    found = [Candidate(_point(part.grid.to_lps(top)), float(height)) for top, height in places]
     return sorted(found, key=lambda one: (-one.probability, one.center_mm))
 
 
