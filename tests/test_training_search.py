@@ -1,4 +1,4 @@
-"""Training of a detector: a bump at every tumor's center wherever the window lies, and a loss that asks for no more."""
+"""Training of a detector: a bump at every tumor's center wherever the window lies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clmsda import losses, models, phantoms
+from clmsda import models, phantoms
 from clmsda.geometry import Grid
 from clmsda.networks import NetworkConfig
 from clmsda.patches import AugmentationConfig, PatchConfig
@@ -41,13 +41,13 @@ def config() -> TrainingConfig:
 
 @settings(max_examples=30, deadline=None)
 @given(center=PLACE, size_mm=st.floats(3, 150), spacing_mm=st.floats(0.8, 3))
-def test_a_bump_is_highest_at_the_center_and_as_wide_as_a_sixth(
+def test_a_bump_is_highest_at_the_center_and_as_wide_as_a_fifth(
     center: tuple[float, float, float], size_mm: float, spacing_mm: float
 ) -> None:
     grid = Grid.axial((48, 40, 44), (spacing_mm, 1.1 * spacing_mm, spacing_mm), center_mm=(0, 0, 0))
     found = bump(grid, np.array(center), size_mm)[0].numpy()
     points = grid.to_lps(np.moveaxis(np.indices(grid.shape), 0, -1))
-    width = min(max(size_mm / 6, NARROWEST_MM), WIDEST_MM)
+    width = min(max(size_mm / 5, NARROWEST_MM), WIDEST_MM)
     expected = np.exp(-0.5 * (np.linalg.norm(points - center, axis=-1) / width) ** 2)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -70,31 +70,6 @@ def test_nodules_that_nobody_speaks_of_carry_no_loss() -> None:
     assert without[12, 12, 12] and not without.all()
     clear = phantoms.sample(next(s for s in range(50) if not phantoms.sample(s).findings.nodules))
     assert not unsaid(clear, grid).any()
-
-
-@settings(max_examples=30, deadline=None)
-@given(width=st.floats(1.2, 5), wrong=st.floats(0.05, 0.9))
-def test_the_loss_is_smallest_at_the_target_and_counts_wide_bumps_like_narrow_ones(width: float, wrong: float) -> None:
-    axes = torch.meshgrid(*[torch.arange(40.0) - 20] * 3, indexing="ij")
-    target = torch.exp(-0.5 * sum(axis**2 for axis in axes) / width**2)[None, None]
-    known = torch.ones_like(target, dtype=torch.bool)
-    exact = torch.logit(target.clamp(1e-6, 1 - 1e-6))
-    assert losses.centers(exact, target, known) < 1e-3
-    off = torch.logit((target * (1 - wrong)).clamp(1e-6, 1 - 1e-6))
-    assert losses.centers(off, target, known) > losses.centers(exact, target, known)
-    missed = float(losses.centers(torch.full_like(target, -8.0), target, known))
-    narrow = torch.exp(-0.5 * sum(axis**2 for axis in axes) / 1.2**2)[None, None]
-    assert missed == pytest.approx(float(losses.centers(torch.full_like(target, -8.0), narrow, known)), rel=0.05)
-
-
-def test_what_is_not_known_carries_no_loss() -> None:
-    target = torch.zeros(1, 1, 8, 8, 8)
-    logits = torch.full_like(target, -9.0)
-    logits[..., :4] = 9.0
-    known = torch.ones_like(target, dtype=torch.bool)
-    assert losses.centers(logits, target, known) > 1
-    known[..., :4] = False
-    assert losses.centers(logits, target, known) < 1e-4
 
 
 def test_samples_are_windows_with_bumps_the_same_at_every_call() -> None:

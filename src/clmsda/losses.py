@@ -22,10 +22,6 @@ SMOOTH = 1.0
 and one false voxel in an empty target half a point, with a finite gradient everywhere."""
 
 
-CHARGED = 100.0
-"""Voxels (of 2 mm) of a false bump that cost as much as a tumor that is not found."""
-
-
 class LossError(InputError):
     """Predictions, targets or settings that no loss is defined for."""
 
@@ -57,21 +53,6 @@ def supervised(logits: Tensor, target: Tensor, known: Tensor | None = None) -> T
     voxels = functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * valid
     entropy = (_sum(voxels) / _sum(valid).clamp(min=1)).mean()
     return entropy + _dice(logits.sigmoid(), target, valid).mean()
-
-
-def centers(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """The loss of a detector: where bumps are, and where none is, the mean over the batch.
-
-    logits: (N, 1, *spatial). target: the same shape, bumps of height 1 at the tumors' centers (Zhou et al., Objects as
-    Points, 2019). known: bool, nothing else carries loss. Binary cross-entropy weighed by the squared error (Li et al.,
-    Generalized Focal Loss, NeurIPS 2020): what is right already does not count. A bump counts alike whatever its width,
-    and a false one as much as `CHARGED` of its voxels.
-    """
-    logits, target, valid = logits.float(), target.float(), known.float()
-    wrong = (logits.sigmoid() - target).square() * valid
-    found = _sum(-functional.logsigmoid(logits) * wrong * target) / _sum(target * valid).clamp(min=1)
-    false = _sum(-functional.logsigmoid(-logits) * wrong * (1 - target)) / CHARGED
-    return (found + false).mean()
 
 
 def consistency(

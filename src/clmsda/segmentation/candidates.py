@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from clmsda.geometry import Volume
+from clmsda.geometry import Grid, Volume
 from clmsda.lungs import around, coarse, lungs
 from clmsda.models import Model
 from clmsda.patches import channels
@@ -39,7 +39,7 @@ def candidates(volume: Volume, detector: Model, least: float) -> list[Candidate]
     tops, count = ndimage.label((heat >= least) & (heat == ndimage.maximum_filter(heat, width)), np.ones((3, 3, 3)))
     numbers = range(1, count + 1)  # a flat top is one, too
     places = zip(ndimage.center_of_mass(tops > 0, tops, numbers), ndimage.maximum(heat, tops, numbers), strict=True)
-    found = [Candidate(_point(part.grid.to_lps(top)), float(height)) for top, height in places]
+    found = [Candidate(_point(volume.grid, part.grid.to_lps(top)), float(height)) for top, height in places]
     return sorted(found, key=lambda one: (-one.probability, one.center_mm))
 
 
@@ -51,6 +51,8 @@ def _heat(part: Volume, detector: Model) -> NDArray[np.float32]:
     return answer[tuple(slice(n) for n in part.grid.shape)]
 
 
-def _point(lps_mm: NDArray[np.float64]) -> tuple[float, float, float]:
-    x, y, z = (round(float(value), 2) for value in lps_mm)
+def _point(grid: Grid, lps_mm: NDArray[np.float64]) -> tuple[float, float, float]:
+    """A place, moved onto the CT where it is half a coarse voxel beyond."""
+    index = np.clip(grid.to_index(lps_mm), 0, np.array(grid.shape) - 1)
+    x, y, z = (float(value) for value in grid.to_lps(index))
     return x, y, z

@@ -10,13 +10,13 @@ from clmsda import phantoms
 from clmsda.geometry import Grid
 from clmsda.training.config import SearchConfig
 
-NARROWEST_MM, WIDEST_MM = 2.5, 10.0
-"""Standard deviations of the bumps of the smallest and the largest tumors; else a sixth of the size."""
+NARROWEST_MM, WIDEST_MM = 3.5, 12.0
+"""Standard deviations of the bumps of the smallest and the largest tumors; else a fifth of the size."""
 
 
 def bump(grid: Grid, center_mm: NDArray[np.float64], size_mm: float) -> torch.Tensor:
     """(1, slices, rows, columns): 1 at the center of a tumor, falling off within it like a Gaussian."""
-    width = float(np.clip(size_mm / 6, NARROWEST_MM, WIDEST_MM))
+    width = float(np.clip(size_mm / 5, NARROWEST_MM, WIDEST_MM))
     return torch.exp(-0.5 * (_distance(grid, center_mm) / width) ** 2)[None]
 
 

@@ -209,8 +209,7 @@ class _Run:
         with self.autocast(half):
             logits = self.parallel(self.views(batch))
         if not settings.pairs:
-            supervised = losses.centers if self.config.views.search is not None else losses.supervised
-            return {"total": supervised(logits, batch.variant_mask, batch.variant_known)}, logits
+            return {"total": losses.supervised(logits, batch.variant_mask, batch.variant_known)}, logits
         variant, invariant = logits.float().chunk(2)
         parts = losses.total(
             variant, invariant, batch.variant_mask, batch.invariant_mask, batch.ratio,
