@@ -156,6 +156,29 @@ def test_a_run_may_begin_with_a_model_of_fewer_channels(cohort: CohortShare, tmp
         weights_for(more, replace(begun, network=replace(base.network, width=8)), "start")
 
 
+def test_a_network_without_blocks_may_begin_with_the_convolutions_of_one_with_some(
+    cohort: CohortShare, tmp_path: Path
+) -> None:
+    """Blocks and channels that it has not are left out, all else is taken as it is."""
+    base = config(cohort)
+    from clmsda import networks
+
+    torch.manual_seed(0)
+    given = networks.weights_of(networks.build(base.network))
+    start = tmp_path / "with.safetensors"
+    models.save(given, models.ModelConfig(base.network, base.patches, pairs=True), start)
+    plain = replace(base.network, in_channels=2, block="none", block_levels=None)
+    begun = replace(base, network=plain, optimization=replace(base.optimization, start=str(start), anchor=str(start)))
+    network = networks.build(plain)
+    found = weights_for(network, begun, "start")
+    assert found.keys() == network.state_dict().keys() and found.keys() < given.keys()
+    for name, tensor in found.items():
+        expected = torch.tensor(given[name])
+        torch.testing.assert_close(tensor, expected[:, :2] if tensor.shape != expected.shape else expected)
+    with pytest.raises(ConfigError, match=r"optimization\.anchor"):
+        weights_for(network, begun, "anchor")
+
+
 def test_tables_of_patients_that_cannot_be_used(cohort: CohortShare, tmp_path: Path) -> None:
     opened = Cohort.open(cohort.folder)
     assert {case.patient for case in of_patients(opened, cohort.patients, "test").cases} == {"D"}
