@@ -23,7 +23,8 @@ from clmsda.metrics import f1
 from clmsda.models import Model, ModelConfig, ModelError
 from clmsda.networks import NetworkConfig
 from clmsda.patches import PatchConfig
-from clmsda.segmentation import find
+from clmsda.prompts import Point, PromptError
+from clmsda.segmentation import find, segment
 from clmsda.segmentation.automatic import MOST, least_probability
 from clmsda.segmentation.candidates import candidates
 
@@ -41,10 +42,10 @@ class Centers:
         return np.stack([self.answer(patch[0]) for patch in patches])
 
     def answer(self, patch: NDArray) -> NDArray[np.float32]:
-        labels, count = ndimage.label(patch > ((LUNG_HU + TISSUE_HU) / 2 + 1350) / 1500)
+        labels, _ = ndimage.label(patch > ((LUNG_HU + TISSUE_HU) / 2 + 1350) / 1500)
         heat = np.zeros(patch.shape, np.float32)
         for number, box in enumerate(ndimage.find_objects(labels), 1):
-            if all(0 < side.start and side.stop < n for side, n in zip(box, patch.shape, strict=True)):
+            if all(side.start > 0 and side.stop < n for side, n in zip(box, patch.shape, strict=True)):
                 middle = np.rint(ndimage.center_of_mass(labels == number)).astype(int)
                 height = min(1.0, (box[0].stop - box[0].start) / 16)
                 away = np.linalg.norm(np.moveaxis(np.indices(patch.shape), 0, -1) - middle, axis=-1)
@@ -57,6 +58,7 @@ def detector(operating: Sequence[tuple[float, float, float]] = OPERATING) -> Mod
         NetworkConfig(3, 1, width=4, levels=2, block="none"),
         PatchConfig((32, 32, 32), reference_spacing_mm=2.0, mean_size_mm=46.0),
         pairs=False,
+        searches=True,
         operating=tuple(operating),
     )
     return Model("centers", "0123456789abcdef", config, Centers())
@@ -112,8 +114,16 @@ def test_the_operating_point_is_the_one_that_is_asked_for() -> None:
     assert [least_probability(detector(), share) for share in (0.3, 0.6, 0.61, 0.9, 1.0)] == [0.7, 0.7, 0.5, 0.5, 0.1]
     with pytest.raises(InputError, match=r"at most 0\.90, found 0\.95"):
         least_probability(detector(OPERATING[1:]), 0.95)
+    assert least_probability(detector(()), None) == 0.5
+    with pytest.raises(ModelError, match="nobody measured the sensitivity of centers"):
+        least_probability(detector(()), 0.9)
     with pytest.raises(ModelError, match=r"finds no tumors by itself.*the one called detector"):
         least_probability(half_tissue.model(), None)
+
+
+def test_a_detector_outlines_nothing() -> None:
+    with pytest.raises(PromptError, match="says where tumors are"):
+        segment(chest(), Point((0, 0, 0)), detector())
 
 
 def test_what_is_less_probable_is_left_out() -> None:
@@ -127,15 +137,17 @@ def test_no_more_than_a_radiologist_would_look_at() -> None:
             return np.random.default_rng(0).random(patch.shape, np.float32)
 
     seen: list[str] = []
-    find(chest(), half_tissue.model(network=half_tissue.Blind()), detector=replace(detector(), probabilities=Everywhere()),
-         progress=seen.append)  # fmt: skip
+    seeker, blind = replace(detector(), probabilities=Everywhere()), half_tissue.model(network=half_tissue.Blind())
+    find(chest(), blind, detector=seeker, progress=seen.append)
     assert f"candidate {MOST} of {MOST}" in seen
 
 
 def test_the_command_finds_the_tumor_of_the_demo(tmp_path: Path) -> None:
     clmsda("demo", tmp_path / "demo")
     ct, truth = tmp_path / "demo" / "ct.nii.gz", read_mask(tmp_path / "demo" / "truth.nii.gz")
-    done = clmsda("find", ct, "-o", tmp_path / "mask.nii.gz", "--json", tmp_path / "m.json", "--preview", tmp_path / "p.png")
+    done = clmsda(
+        "find", ct, "-o", tmp_path / "mask.nii.gz", "--json", tmp_path / "m.json", "--preview", tmp_path / "p.png"
+    )
     (first, *_) = json.loads((tmp_path / "m.json").read_text())["lesions"]
     assert first["probability"] > 0.3 and first["center_lps"]
     assert f1(read_mask(tmp_path / "mask.nii.gz").voxels == 1, truth.voxels > 0) > 0.8

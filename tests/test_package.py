@@ -71,4 +71,4 @@ def test_constraints_pin_public_releases() -> None:
 def test_weights_fit_the_package() -> None:
     weights = list((Path(clmsda.__file__).parent / "weights").glob("*.safetensors"))
     assert weights
-    assert sum(path.stat().st_size for path in weights) <= 16 * 2**20
+    assert sum(path.stat().st_size for path in weights) <= 18 * 2**20

@@ -78,7 +78,7 @@ def test_samples_are_windows_with_bumps_the_same_at_every_call() -> None:
         pairs = [samples.pair(0, number) for number in range(len(samples))]
         for number, pair in enumerate(pairs):
             assert pair.variant.shape == (1, 32, 32, 32) and pair.variant_mask.shape == pair.variant_known.shape
-            assert 0 <= float(pair.variant_mask.min()) and float(pair.variant_mask.max()) <= 1
+            assert float(pair.variant_mask.min()) >= 0 and float(pair.variant_mask.max()) <= 1
             assert torch.equal(pair.variant, samples.pair(0, number).variant)
     assert any(float(training.pair(0, number).variant_mask.max()) > 0.5 for number in range(4))
 
@@ -86,7 +86,7 @@ def test_samples_are_windows_with_bumps_the_same_at_every_call() -> None:
 def test_a_detector_is_trained_like_any_network(tmp_path: Path) -> None:
     path = train(config(), tmp_path / "run", device="cpu")
     trained = models.read(path)
-    assert trained.config.patches.shape == (32, 32, 32) and not trained.config.pairs
+    assert trained.config.patches.shape == (32, 32, 32) and not trained.config.pairs and trained.config.searches
 
 
 def test_the_recipe_is_valid_and_contradictions_are_refused() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from clmsda.measurements import measure
     from clmsda.models import load as load_model
     from clmsda.prompts import Box, Inside, Outside, Point, RecistLine
-    from clmsda.segmentation import Segmentation, segment
+    from clmsda.segmentation import Segmentation, find, segment
 
 __all__ = [
     "Box",
@@ -30,6 +30,7 @@ __all__ = [
     "Segmentation",
     "Volume",
     "__version__",
+    "find",
     "load_model",
     "measure",
     "read_ct",
@@ -47,6 +48,7 @@ _HOMES = {
     "RecistLine": ("prompts", "RecistLine"),
     "Segmentation": ("segmentation", "Segmentation"),
     "Volume": ("geometry", "Volume"),
+    "find": ("segmentation", "find"),
     "load_model": ("models", "load"),
     "measure": ("measurements", "measure"),
     "read_ct": ("images", "read_ct"),

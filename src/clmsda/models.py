@@ -42,8 +42,9 @@ class ModelConfig:
     pairs: whether the network was trained on both views (CL-MSDA-Net) or on the size-variant one.
     calibration: (agreement of the views, F1 to expect) pairs, both ascending, measured on cases that
         were not trained on; empty where nobody measured it.
+    searches: a detector's, which answers with bumps at tumors' centers (`SearchConfig`), not with outlines.
     operating: of a detector, (least probability, sensitivity, false findings in a scan) triples, the first ascending,
-        measured on cases that were not trained on; empty for a model that outlines.
+        measured on cases that were not trained on; empty where nobody measured them.
     provenance: free-form facts for people: data, recipe, date, scores.
     """
 
@@ -53,6 +54,7 @@ class ModelConfig:
     patches: PatchConfig
     pairs: bool
     calibration: tuple[tuple[float, float], ...] = ()
+    searches: bool = False
     operating: tuple[tuple[float, float, float], ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 

@@ -20,6 +20,9 @@ from clmsda.segmentation.prompted import distinct, lesion_at_prompt
 MOST_FALSE = 1.0
 """False findings in a scan that the default operating point allows, on what the detector was measured on."""
 
+UNMEASURED = 0.5
+"""From this probability on candidates of a detector count whose operating points nobody measured."""
+
 MOST = 30
 """Of more candidates, the most probable ones are outlined: more say that the scan is not like any that was learned."""
 
@@ -66,14 +69,16 @@ def find(
 
 def least_probability(detector: Model, sensitivity: float | None) -> float:
     """From which probability on a candidate counts. Raises ModelError, and InputError for what cannot be reached."""
-    table = detector.config.operating
-    if not table:
+    if not detector.config.searches:
         raise models.ModelError(
             f"the model {detector.name} finds no tumors by itself: expected one that was trained with views.search, "
             f"such as the one called {models.DETECTOR}"
         )
+    table = detector.config.operating
     if sensitivity is None:
-        return min((row for row in table if row[2] <= MOST_FALSE), default=table[-1])[0]
+        return min((row[0] for row in table if row[2] <= MOST_FALSE), default=UNMEASURED)
+    if not table:
+        raise models.ModelError(f"nobody measured the sensitivity of {detector.name}: benchmarks/froc.py --write does")
     best = max(share for _, share, _ in table)
     if not 0 < sensitivity <= best:
         raise InputError(f"expected a sensitivity above 0, and at most {best:.2f}, found {sensitivity:g}")

@@ -91,7 +91,9 @@ def correct(
 
 
 def _check_model(wanted: Sequence[Request], model: Model) -> None:
-    """Refuse corrections, and masks to start from, for a model that knows neither. Raises PromptError."""
+    """Refuse a detector; corrections, and masks to start from, for a model that knows neither. PromptError."""
+    if model.config.searches:
+        raise PromptError(f"the model {model.name} says where tumors are (clmsda find), and outlines none: use another")
     if not model.config.patches.corrections and any(one.corrections or one.mask is not None for one in wanted):
         raise PromptError(
             f"the model {model.name} takes no corrections: expected a point, a RECIST line or a box alone; "

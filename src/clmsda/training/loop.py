@@ -329,8 +329,9 @@ class _Run:
             "validation_f1": round(self.progress.best_f1, 4), "training_seconds": round(self.progress.seconds),
         }  # fmt: skip
         config = models.ModelConfig(
-            self.config.network, self.config.patches, self.config.loss.pairs, provenance=provenance
-        )
+            self.config.network, self.config.patches, self.config.loss.pairs,
+            searches=self.config.views.search is not None, provenance=provenance,
+        )  # fmt: skip
         models.save(networks.weights_of(self.network), config, self.out / MODEL)
 
     def _agree(self, wanted: bool) -> bool:

@@ -15,8 +15,8 @@ from clmsda.training.config import ConfigError, TrainingConfig
 def weights_for(network: nn.Module, config: TrainingConfig, key: Literal["start", "anchor"]) -> dict[str, torch.Tensor]:
     """The state of a run's network by the model that `optimization.start` or `.anchor` names.
 
-    What a further input channel adds is zero; channels that the run does not have are left out. A network without blocks
-    may begin with the convolutions of one that has some. Raises ConfigError for a model of another architecture.
+    What a further input channel adds is zero; channels that the run does not have are left out. A network without
+    blocks may begin with the convolutions of one that has some. Raises ConfigError for a model of another architecture.
     """
     model = models.read(getattr(config.optimization, key))
     here, there = config.network, model.config.network
