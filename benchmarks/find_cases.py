@@ -2,7 +2,7 @@
 
     python benchmarks/find_cases.py [--detector detector] [--sensitivity S] [--pictures FOLDER] [--also CT ...]
 
-For each CT: every lesion with its probability and confidence, its F1 with the true mask beside the click's, and the time
+For each CT: every lesion with its probability and confidence, its F1 with the truth beside the click's, and the time
 and memory of the whole command in a process of its own. --also: CTs without a mask, whose lesions are listed.
 Few CTs, so an anecdote; some of them were looked at while this was built.
 """
