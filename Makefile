@@ -20,7 +20,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 VIEWER := .cache/ohif-$(OHIF)
 
-.PHONY: demo test test-pacs test-browser test-ohif test-monai dist docs lock chromium ohif fuzz orthanc dicom3tools lint format bench clean setup
+.PHONY: demo test test-pacs test-browser test-ohif test-monai dist docs lock chromium ohif fuzz orthanc dicom3tools monai lint format bench clean setup
 
 demo: $(STAMP)
 	$(BIN)/clmsda demo demo
@@ -36,6 +36,9 @@ test-browser: $(STAMP) chromium
 
 test-ohif: $(STAMP) chromium orthanc ohif
 	OHIF_VIEWER=$(VIEWER) OMP_NUM_THREADS=1 $(BIN)/pytest --durations=5 tests/ohif
+
+test-monai: $(STAMP) monai
+	OMP_NUM_THREADS=1 $(BIN)/pytest --durations=5 tests/test_bundles.py
 
 chromium: $(STAMP)
 	@$(BIN)/python -c 'import playwright' 2> /dev/null || $(BIN)/python -m pip install --quiet -c constraints.txt --group browser
@@ -84,6 +87,13 @@ dist: $(STAMP)
 	$(BIN)/twine check --strict dist/*
 	sha256sum dist/*
 
+# MONAI, for what `clmsda export --monai-bundle` writes, in an environment of its own that sees what .venv has (torch).
+monai: $(STAMP)
+	@$(BIN)/python -m venv .cache/monai
+	@$(BIN)/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
+		> "$$(.cache/monai/bin/python -c 'import site; print(site.getsitepackages()[0])')/clmsda_venv.pth"
+	$(BIN)/python -m pip --python .cache/monai/bin/python install --quiet -c constraints.txt --group monai
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -117,6 +127,6 @@ $(STAMP): pyproject.toml constraints.txt
 # Every version that anything here installs, for every system and Python that clmsda supports; nothing is downloaded for it.
 lock:
 	test -x .cache/lock/bin/uv || { $(PYTHON) -m venv .cache/lock && .cache/lock/bin/python -m pip install --quiet uv; }
-	.cache/lock/bin/uv pip compile pyproject.toml --all-extras --group dev --group browser --group dist --group docs \
+	.cache/lock/bin/uv pip compile pyproject.toml --all-extras --group dev --group browser --group dist --group docs --group monai \
 		--universal --python-version 3.11 $(RENEW) --strip-extras --no-annotate --custom-compile-command 'make lock' \
 		--quiet -o constraints.txt
