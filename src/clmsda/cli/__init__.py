@@ -50,7 +50,6 @@ app = typer.Typer(
     name="clmsda",
     help="Segments lung tumors of any size on chest CT: from one click to a measured 3-D mask. For research use only.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
