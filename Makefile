@@ -20,7 +20,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 VIEWER := .cache/ohif-$(OHIF)
 
-.PHONY: demo test test-pacs test-browser test-ohif test-monai dist docs lock chromium ohif fuzz orthanc dicom3tools monai lint format bench clean setup
+.PHONY: demo test test-pacs test-browser test-ohif test-monai dist docs lock chromium ohif fuzz orthanc dicom3tools monai mkdocs lint format bench clean setup
 
 demo: $(STAMP)
 	$(BIN)/clmsda demo demo
@@ -86,6 +86,22 @@ dist: $(STAMP)
 	$(BIN)/python -m build --no-isolation --outdir dist . > /dev/null
 	$(BIN)/twine check --strict dist/*
 	sha256sum dist/*
+
+# Pages link to each other as on the forge; here all lie in one folder. A page that would load something from elsewhere
+# when it is looked at fails, as a link within does that leads nowhere; links to the outside are only listed.
+docs: mkdocs
+	rm -rf .cache/docs .cache/site && mkdir -p .cache/docs/benchmarks
+	cp -r docs/images LICENSE CITATION.cff .cache/docs
+	cp benchmarks/README.md .cache/docs/benchmarks
+	for page in docs/*.md src/clmsda/weights/*.md CHANGELOG.md CONTRIBUTING.md README.md; do \
+		sed -e 's#](docs/#](#g' -e 's#](\.\./#](#g' -e 's#](src/clmsda/weights/#](#g' -e 's#](benchmarks/)#](benchmarks/README.md)#g' \
+			"$$page" > ".cache/docs/$$(basename "$$page" | sed 's/^README/index/')"; done
+	$(BIN)/mkdocs build --strict
+	! grep -rnoE '<(script|link|img|iframe)[^>]*(src|href)="https?:[^"]*"' .cache/site --include='*.html'
+	@grep -rhoE '<a [^>]*href="https?:[^"]*"' .cache/site --include='*.html' | sed 's/.*href="//; s/"$$//' | sort -u
+
+mkdocs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group docs
 
 # MONAI, for what `clmsda export --monai-bundle` writes, in an environment of its own that sees what .venv has (torch).
 monai: $(STAMP)
