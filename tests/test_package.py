@@ -1,5 +1,6 @@
 """What `import clmsda` costs and offers."""
 
+import re
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import clmsda
 
@@ -63,9 +65,21 @@ def test_versions_agree() -> None:
 
 def test_constraints_pin_public_releases() -> None:
     lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
-    pins = [line for line in lines if line and not line.startswith("#")]
+    pins = [line.partition(" ; ")[0] for line in lines if line and not line.startswith("#")]
     assert "torch==2.13.0" in pins
-    assert all(line.count("==") == 1 and "/" not in line and "+" not in line for line in pins)
+    assert all(re.fullmatch(r"[a-z0-9.-]+==[0-9][a-z0-9.]*", pin) for pin in pins)
+
+
+def test_constraints_pin_all_that_the_project_names() -> None:
+    """`make lock` has been run since the last change of a dependency."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    lists = [project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()]
+    lists += project["dependency-groups"].values()
+    named = {Requirement(text) for several in lists for text in several if isinstance(text, str)}
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    pins = dict(line.partition(" ; ")[0].split("==") for line in lines if line and not line.startswith("#"))
+    for one in named:
+        assert pins[one.name.lower().replace("_", "-")] in one.specifier, one
 
 
 def test_weights_fit_the_package() -> None:

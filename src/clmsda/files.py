@@ -140,11 +140,11 @@ def _temporary(path: Path) -> Iterator[Path]:
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
     remove_unfinished(path.parent, path.name)
-    temporary, lock = path, None
+    temporary, made, lock = path, False, None
     try:  # around making it, too: a signal that ends the process may come at any moment
-        while lock is None:
+        while not made:
             temporary = path.parent / f".clmsda-{secrets.token_hex(4)}-{path.name}"
-            lock = _locked_file(temporary, path)
+            made, lock = _new_file(temporary, path)
         _final[temporary] = path
         yield temporary
     finally:
@@ -187,18 +187,21 @@ def _unwritten(path: Path, error: OSError) -> OutputError:
     return OutputError(f"cannot write {path}: {error.strerror or error}; make room, or choose another folder")
 
 
-def _locked_file(temporary: Path, path: Path) -> int | None:
-    """A new file, locked; None where that did not succeed, but may under another name. Raises OutputError."""
+def _new_file(temporary: Path, path: Path) -> tuple[bool, int | None]:
+    """Make a file and lock it: whether that succeeded (else it may under another name), and the lock.
+
+    Windows has no such lock, and renames no file that is open: there it is closed. Raises OutputError.
+    """
     try:
         lock = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     except FileExistsError:  # somebody else's
-        return None
+        return False, None
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
-    if _still_there(temporary, lock):
-        return lock
+    if fcntl is not None and _still_there(temporary, lock):
+        return True, lock
     os.close(lock)
-    return None
+    return fcntl is None, None
 
 
 def _locked_folder(parent: Path) -> tuple[Path, int | None]:

@@ -23,12 +23,13 @@ from clmsda.networks.layout import layout
 from clmsda.patches import PatchConfig
 from clmsda.runtimes import Run
 from clmsda.runtimes import runtime as start
+from clmsda.shipped import DEFAULT as DEFAULT
+from clmsda.shipped import DETECTOR as DETECTOR
+from clmsda.shipped import WEIGHTS, version
+from clmsda.shipped import available as available
 from clmsda.tensor_files import DamagedFile, TensorFile
 
 HEADER = "clmsda"
-WEIGHTS = Path(__file__).parent / "weights"
-DEFAULT = "second"
-DETECTOR = "detector"
 
 
 class ModelError(InputError):
@@ -88,7 +89,7 @@ class Trained:
 
     @property
     def version(self) -> str:
-        return _version(self.name, self.digest)
+        return version(self.name, self.digest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,17 +106,12 @@ class Model:
 
     @property
     def version(self) -> str:
-        return _version(self.name, self.digest)
+        return version(self.name, self.digest)
 
 
 def save(weights: Mapping[str, NDArray], config: ModelConfig, path: Path) -> None:
     """Write weights and configuration to one safetensors file, atomically."""
     tensor_files.write(path, weights, {HEADER: json.dumps(asdict(config))})
-
-
-def available() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 
 
 def load(
@@ -198,7 +194,3 @@ def _check(config: NetworkConfig, tensors: dict[str, NDArray], path: Path) -> No
             f"{path}: weights are of another architecture than its header says: {len(missing)} tensors missing, "
             f"{len(extra)} unknown, {len(wrong)} of another shape (for instance {example})"
         )
-
-
-def _version(name: str, digest: str) -> str:
-    return f"{name}@{digest[:12]}"

@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -51,7 +51,6 @@ app = typer.Typer(
     name="clmsda",
     help="Segments lung tumors of any size on chest CT: from one click to a measured 3-D mask. For research use only.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -91,9 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(STOPPED)
-    except BrokenPipeError:  # as `clmsda info | head` does; what is left in the buffer must go somewhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(UNREAD)
+    except BrokenPipeError:
+        _leave_unread()
+    except SystemExit as left:
+        if isinstance(left.__context__, BrokenPipeError):  # typer has caught it, and would leave with 1
+            _leave_unread()
+        raise
     except Exception as error:
         message = _explain(error)
         if message is None or os.environ.get("CLMSDA_DEBUG"):
@@ -102,6 +104,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"error: {message}", file=sys.stderr)
         sys.exit(REFUSED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _leave_unread() -> NoReturn:
+    """As `clmsda info | head` asks for; what is left in the buffer must go somewhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]
+    sys.exit(UNREAD)
 
 
 @contextmanager

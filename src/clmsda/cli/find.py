@@ -21,14 +21,12 @@ from clmsda.cli.options import (
     status,
 )
 from clmsda.cli.outputs import Wanted, deliver
+from clmsda.shipped import DETECTOR
 
 if TYPE_CHECKING:
     from clmsda.dicom_objects import Source
     from clmsda.geometry import Volume
     from clmsda.segmentation import Segmentation
-
-DETECTOR = "detector"
-"""`clmsda.models.DETECTOR`, which would cost numpy at every start."""
 
 
 def find(

@@ -4,39 +4,68 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from clmsda.cli.options import DEFAULT_MODEL, new_table, show, status
+from clmsda.cli.options import DEFAULT_MODEL, STDOUT, new_table, show, status, write_json
 from clmsda.version import software_version
 
 app = typer.Typer(help="Versions and devices; or one of: networks, model, series.", invoke_without_command=True)
 
 PACKAGES = ("openvino", "torch", "numpy", "scipy", "pydicom", "SimpleITK")
+RUNTIMES = ("openvino", "torch")
 
 
 @app.callback()
-def overview(ctx: typer.Context) -> None:
+def overview(
+    ctx: typer.Context,
+    json: Annotated[
+        bool, typer.Option("--json", help="As JSON, with the models' licenses; at once, so no device is asked.")
+    ] = False,
+) -> None:
     """Versions and devices; or one of: networks, model, series."""
     if ctx.invoked_subcommand:
+        if json:
+            raise typer.BadParameter(f"--json is for `clmsda info` alone, found {ctx.invoked_subcommand!r} behind it")
+        return
+    if json:
+        write_json(_facts(), STDOUT)
         return
     from clmsda import models, runtimes
 
     rows = [["clmsda", software_version()], ["python", sys.version.split()[0]]]
-    rows += [[name, _version(name)] for name in PACKAGES]
+    rows += [[name, _version(name) or "not installed"] for name in PACKAGES]
     rows += [["devices", ", ".join(runtimes.devices())], ["threads", str(runtimes.cores())]]
     rows += [["models", ", ".join(models.available()) or "none"]]
     show(new_table(["", ""], rows))
 
 
-def _version(name: str) -> str:
+def _facts() -> dict[str, Any]:
+    """What is installed, without importing any of it: documented in docs/command-line.md."""
+    import platform
+
+    from clmsda import shipped
+
+    return {
+        "clmsda": software_version(),
+        "license": "Apache-2.0",
+        "use": "research only, no medical device",
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": {name: _version(name) for name in PACKAGES if name not in RUNTIMES},
+        "runtimes": {name: _version(name) for name in RUNTIMES},
+        "models": [shipped.facts(name) for name in shipped.available()],
+    }
+
+
+def _version(name: str) -> str | None:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version(name)
     except PackageNotFoundError:
-        return "not installed"
+        return None
 
 
 @app.command()

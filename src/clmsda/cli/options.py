@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clmsda.files import OutputError, replacing
+from clmsda.shipped import DEFAULT
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,8 +60,7 @@ Runtime = Annotated[
         help="What computes it: auto is torch on a GPU, if both are here, and else OpenVINO. torch comes with [train].",
     ),
 ]
-DEFAULT_MODEL = "second"
-"""`clmsda.models.DEFAULT`, which would cost numpy at every start."""
+DEFAULT_MODEL = DEFAULT
 ModelName = Annotated[str, typer.Option(metavar="NAME|FILE", help="A shipped model by name, or a .safetensors file.")]
 Json = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the measurements as JSON; - prints them.")
