@@ -1,0 +1,237 @@
+"""A folder of studies and a file of prompts: CTs are found by what they say of themselves, and each has its row."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from os.path import commonpath
+from pathlib import Path
+
+from clmsda.batch.errors import BatchError
+from clmsda.batch.table import DRAWN, PROMPTS, Cells, Row, fit, read_cells, refuse_twice
+from clmsda.images.dicom_files import CT_CLASSES, walk
+from clmsda.images.dicom_sorting import Filed, look_at
+from clmsda.images.errors import UnreadableFile
+from clmsda.images.voxel_files import is_voxel_file
+
+SAYING = ("path", "patient", "study", "series", "date")
+"""The columns that say which CT a line is about."""
+COLUMNS = ("name", *SAYING, *PROMPTS)
+CT = "CT"
+LISTED = 5
+"""So many CTs are named in one reason."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A CT, or what should be one: a DICOM series, or a file. place: the file, or the folder that holds the series.
+
+    files: of the series, and those in its folders that nobody can read, which may be slices of it. modality: "" for
+    a file, whose patient, study and series nobody knows. date: YYYY-MM-DD.
+    """
+
+    place: Path
+    files: tuple[Path, ...] = ()
+    modality: str = ""
+    patient: str = ""
+    study: str = ""
+    series: str = ""
+    date: str = ""
+    wrong: str = ""
+
+    @property
+    def is_ct(self) -> bool:
+        return self.modality in ("", CT)
+
+
+def read_studies(folder: Path, prompts: Path, progress: Callable[[int], None] = lambda count: None) -> list[Row]:
+    """A row for each CT in a folder that a line of the prompts is about, and, with the reason, for each line that is
+    about none or several, and each study that no line is about.
+
+    folder: DICOM files in any order, NIfTI, NRRD and MetaImage files, zips of DICOM. prompts: CSV with one or more of
+    `path`, `patient`, `study`, `series`, `date`; of `point`, `recist`, `box`, `recist_from`; and as wanted `name`.
+    Lines about the same CT are its lesions. progress: is told the number of files that were looked at.
+    Raises BatchError where one of both cannot be used.
+    """
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing"
+        raise BatchError(f"expected a folder of studies beside --prompts, found {found}: {folder}")
+    lines = read_cells(prompts, COLUMNS, needed=())
+    if not any(cells[column] for cells in lines for column in SAYING):
+        raise BatchError(f"{prompts}: expected one or more of the columns {', '.join(SAYING)} to say which CT is meant")
+    scans = find_scans(folder, progress)
+    about = [(cells, _meant(cells, scans, folder)) for cells in lines]
+    told = {(scan.study or scan.place) for _, meant in about for scan in meant}
+    rows = _named([*_rows(about, scans, folder, prompts), *_untold(scans, told, folder, prompts)])
+    refuse_twice(rows, prompts)
+    return rows
+
+
+def find_scans(folder: Path, progress: Callable[[int], None] = lambda count: None) -> list[Scan]:
+    """The DICOM series and voxel files in a folder, in order of their places."""
+    series: dict[str, list[Filed]] = {}
+    alone: list[Scan] = []
+    damaged: dict[Path, str] = {}
+    for count, path in enumerate(walk(folder), 1):
+        if count % 100 == 0:
+            progress(count)
+        if is_voxel_file(path) or path.suffix.lower() == ".zip":
+            alone.append(Scan(path))
+            continue
+        try:
+            file = look_at(path)
+        except (UnreadableFile, OSError) as error:
+            damaged[path] = str(error)
+            continue
+        if file is not None and not file.directory:
+            series.setdefault(file.series, []).append(file)
+    found = [*alone, *(_series(files, damaged) for files in series.values())]
+    taken = {path.parent for files in series.values() for path in (file.path for file in files)}
+    for path, reason in damaged.items():
+        if path.parent not in taken:
+            taken.add(path.parent)
+            found.append(Scan(path.parent, wrong=f"{path.name} in {path.parent}: {reason}"))
+    return sorted(found, key=lambda scan: (str(scan.place), scan.series))
+
+
+def _series(files: Sequence[Filed], damaged: Iterable[Path]) -> Scan:
+    slices = [file for file in files if not file.localizer and file.sop_class in CT_CLASSES]
+    first, folders = (slices or files)[0], {file.path.parent for file in files}
+    paths = [*(file.path for file in files), *(path for path in damaged if path.parent in folders)]
+    modality = CT if slices else f"{first.modality or 'no modality'}{' without slices' * (first.modality == CT)}"
+    place = Path(commonpath(folders))
+    return Scan(place, tuple(paths), modality, first.patient, first.study, first.series, _iso(first.date))
+
+
+def _iso(date: str) -> str:
+    """YYYYMMDD, or with other signs between, as YYYY-MM-DD."""
+    digits = re.sub(r"[-./ ]", "", date)
+    return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}" if re.fullmatch(r"\d{8}", digits) else date
+
+
+def _meant(cells: Cells, scans: Sequence[Scan], folder: Path) -> list[Scan]:
+    """What a line is about: all that it says fits."""
+    said = {column: cells[column] for column in SAYING if cells[column]}
+    path = folder / said.pop("path") if "path" in said else None
+    if "date" in said:
+        said["date"] = _iso(said["date"])
+    return [
+        scan
+        for scan in scans
+        if (said or path is not None)
+        and all(getattr(scan, column) == text for column, text in said.items())
+        and (path is None or path == scan.place or path in scan.place.parents)
+    ]
+
+
+def _rows(
+    about: Sequence[tuple[Cells, Sequence[Scan]]], scans: Sequence[Scan], folder: Path, prompts: Path
+) -> list[Row]:
+    """The rows of the lines, in their order; those about one CT are one row."""
+    rows: dict[object, Row] = {}
+    for cells, meant in about:
+        cts = [scan for scan in meant if scan.is_ct]
+        wrong = cells.wrong or _unclear(cells, meant, cts)
+        if not wrong and not (cells.prompts() or cells[DRAWN]):
+            wrong = f"expected a prompt in one of the columns {', '.join(PROMPTS)}, found none"
+        scan = cts[0] if len(cts) == 1 else Scan(folder, patient=cells["patient"], date=_iso(cells["date"]))
+        row = _row(scan, cells.line, wrong, cells["name"])
+        row = replace(row, prompts=cells.prompts(), drawn=cells.drawn(prompts.parent))
+        former = rows.get(scan if len(cts) == 1 else cells.line)
+        rows[scan if len(cts) == 1 else cells.line] = row if former is None else _joined(former, row)
+    return list(rows.values())
+
+
+def _joined(one: Row, other: Row) -> Row:
+    """Two lines about one CT: the lesions of both."""
+    wrong = one.wrong or other.wrong
+    if one.name and other.name and one.name != other.name and not wrong:
+        lines = f"lines {one.line} and {other.line}"
+        wrong = f"the {lines} are about one CT, {one.ct}, but call it {one.name} and {other.name}: give one name"
+    name = one.name or other.name
+    return replace(one, name=name, prompts=one.prompts + other.prompts, drawn=one.drawn + other.drawn, wrong=wrong)
+
+
+def _unclear(cells: Cells, meant: Sequence[Scan], cts: Sequence[Scan]) -> str:
+    """Why a line does not tell one CT, or ""."""
+    if len(cts) == 1:
+        return cts[0].wrong
+    said = ", ".join(f"{column} {cells[column]}" for column in SAYING if cells[column]) or "nothing"
+    if not cts:
+        others = ", ".join(sorted({scan.modality for scan in meant}))
+        return f"expected a CT of {said}, found {others or 'none'}"
+    listed = "; ".join(f"{scan.series or scan.place.name} ({len(scan.files) or 1} files)" for scan in cts[:LISTED])
+    more = f" and {len(cts) - LISTED} more" if len(cts) > LISTED else ""
+    return f"{said} is said of {len(cts)} CTs: choose one by `series` or `path`, of {listed}{more}"
+
+
+def _untold(scans: Sequence[Scan], told: set[str | Path], folder: Path, prompts: Path) -> list[Row]:
+    """A row for each study, or file, that no line is about."""
+    rows, seen = [], set(told)
+    for scan in sorted(scans, key=lambda scan: not scan.is_ct):  # stable: of each study a CT first
+        study = scan.study or scan.place
+        if study in seen:
+            continue
+        seen.add(study)
+        if scan.is_ct:
+            wrong = scan.wrong or f"no line of {prompts.name} is about it"
+        else:
+            wrong = f"a study without CT (found {scan.modality}), and no line of {prompts.name} is about it"
+        rows.append(_row(scan, 0, wrong))
+    return sorted(rows, key=lambda row: str(row.ct))
+
+
+def _row(scan: Scan, line: int, wrong: str, name: str = "") -> Row:
+    if name and not fit(name) and not wrong:
+        wrong = f"expected a name of letters, digits, and . _ + - that can be a folder's, found {name[:60]!r}"
+    return Row(
+        line,
+        name if fit(name) else "",
+        scan.place,
+        (),
+        series=scan.series or None,
+        patient=scan.patient,
+        date=scan.date,
+        wrong=wrong,
+        files=scan.files,
+    )
+
+
+def _named(rows: Sequence[Row]) -> list[Row]:
+    """Rows without a name get one: the patient's, with the date where there are several; a file's; and a number."""
+    wanted = [row.name or _safe(_base(row)) for row in rows]
+    if any(count > 1 for count in Counter(wanted).values()):
+        often = Counter(wanted)
+        dated = [
+            name if row.name or often[name] == 1 or not (row.patient and row.date) else _safe(f"{name}-{row.date}")
+            for row, name in zip(rows, wanted, strict=True)
+        ]
+        wanted = dated
+    taken = {row.name.casefold() for row in rows if row.name}
+    named = []
+    for row, name in zip(rows, wanted, strict=True):
+        own, number = name, 1
+        while not row.name and own.casefold() in taken:
+            number += 1
+            own = f"{name}-{number}"
+        taken.add(own.casefold())
+        named.append(replace(row, name=own))
+    return named
+
+
+def _base(row: Row) -> str:
+    if row.patient:
+        return row.patient
+    if not row.files and not row.ct.is_dir():
+        return re.sub(r"(\.nii)?\.[^.]+$", "", row.ct.name)
+    return row.ct.name if not row.wrong or not row.line else f"line-{row.line}"
+
+
+def _safe(text: str) -> str:
+    """A name that can be a folder's."""
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", text).strip("_.+-")[:80].rstrip(".") or "scan"
