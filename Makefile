@@ -3,6 +3,7 @@
 # make test-pacs   the tests against a real PACS, which they start and stop; installs it first where it may
 # make test-browser   the page of `clmsda serve` in a real Chromium; installs it first where it may
 # make test-ohif   what a session saves, in a real OHIF beside a real PACS; fetches both, and Chromium, where it may
+# make test-cluster   batches on a Ray cluster of two nodes, which they start and stop; installs Ray first
 # make fuzz   damaged input for every reader: MINUTES=60, SEED (else a new one), READERS (names with commas; else all)
 # Each sets up .venv first, from nothing but Python >= 3.11; it is renewed when its inputs change.
 
@@ -14,7 +15,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 VIEWER := .cache/ohif-$(OHIF)
 
-.PHONY: demo test test-pacs test-browser test-ohif chromium ohif fuzz orthanc dicom3tools lint format bench clean setup
+.PHONY: demo test test-pacs test-browser test-ohif test-cluster chromium ohif fuzz orthanc dicom3tools lint format bench clean setup
 
 demo: $(STAMP)
 	$(BIN)/clmsda demo demo
@@ -30,6 +31,10 @@ test-browser: $(STAMP) chromium
 
 test-ohif: $(STAMP) chromium orthanc ohif
 	OHIF_VIEWER=$(VIEWER) OMP_NUM_THREADS=1 $(BIN)/pytest --durations=5 tests/ohif
+
+test-cluster: $(STAMP)
+	@$(BIN)/python -c 'import ray, upath' 2> /dev/null || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cluster]'
+	OMP_NUM_THREADS=1 $(BIN)/pytest --durations=10 tests/cluster
 
 chromium: $(STAMP)
 	@$(BIN)/python -c 'import playwright' 2> /dev/null || $(BIN)/python -m pip install --quiet -c constraints.txt playwright

@@ -4,11 +4,11 @@
     python benchmarks/batch_many.py FOLDER --rows 200 --kills 4
 
 The CTs are cubes of 48 voxels around the tumors of a few phantoms, shifted and with noise of their own, as NIfTI, NRRD,
-MetaImage and (one in a hundred) DICOM series; the network is a small one that takes dense tissue in lung for tumor, since
-it is the batch that is tried here. At random moments a process is killed (SIGKILL), and once, about half-way, the parent,
-after which the same command is given again. Then everything is counted: each row once, none done twice, each corrupt one
-with its reason. The memory of the parent and its processes is sampled; FOLDER/memory.png draws it, FOLDER/report.json
-has the figures. Linux only (/proc); it needs [train], which makes the phantoms.
+MetaImage and (one in a hundred) DICOM series; the network is a small one that takes dense tissue in lung for tumor: it
+is the batch that is tried here. At random moments a process is killed (SIGKILL), and once, about half-way, the
+parent, after which the same command is given again. Then everything is counted: each row once, none done twice, each
+corrupt one with its reason. The memory of the parent and its processes is sampled; FOLDER/memory.png draws it,
+FOLDER/report.json has the figures. Linux only (/proc); it needs [train], which makes the phantoms.
 """
 
 from __future__ import annotations
@@ -271,6 +271,7 @@ def count(out: Path, expected: dict[str, str], watch: Watch) -> dict[str, object
         found = list(csv.DictReader(file))
     names = Counter(row["name"] for row in found)
     status = {row["name"]: row for row in found}
+    failures = [row for row in found if row["status"] != "done"]
     failed_well = [name for name, wrong in expected.items() if wrong and not _is_done(status, name)]
     reasons: dict[str, str] = {}
     for name, wrong in expected.items():
@@ -280,8 +281,8 @@ def count(out: Path, expected: dict[str, str], watch: Watch) -> dict[str, object
         "rows": len(expected), "accounted_once": sum(count == 1 for count in names.values()),
         "missing": len(expected.keys() - names.keys()), "unknown": len(names.keys() - expected.keys()),
         "done": sum(_is_done(status, name) for name in names), "corrupt": sum(map(bool, expected.values())),
-        "corrupt_failed": len(failed_well), "without_reason": sum(not r["reason"] for r in found if r["status"] != "done"),
-        "others_failed": {name: status[name]["reason"] for name in names if not expected[name] and not _is_done(status, name)},
+        "corrupt_failed": len(failed_well), "without_reason": sum(not row["reason"] for row in failures),
+        "others_failed": {row["name"]: row["reason"] for row in failures if not expected[row["name"]]},
         "done_twice": watch.again, "debris": len([*out.glob(".*"), *(out / "cases").glob(".*")]),
         "processes_killed": watch.killed, "parents_killed": watch.parents_killed, "reasons": reasons,
         "said": watch.said[-600:], "page_mb": round((out / "results.html").stat().st_size / 1e6, 1),

@@ -1,6 +1,6 @@
 """The processes of a Ray cluster in place of our own: an actor for each loads the model once and takes row after row.
 
-Ray starts them where there is room, moves what they need, and says when one is lost; a row waits here until one is free.
+Ray starts them where there is room, gives them what they need, and says when one is lost; rows wait until one is free.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic
 
 from clmsda.batch.errors import BatchError
@@ -26,6 +27,13 @@ ROOM_S = 30.0
 """After so long without a worker, or without a result, it is said that the cluster may have no room."""
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """What a client of HTTP/2 begins with (RFC 9113, 3.4): to it a server of gRPC, as Ray is, answers by settings."""
+
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_NUM_REDIS_GET_RETRIES": "3",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+"""Ray's, before it is imported: nothing phones home, nothing waits long for an address, nothing but errors is said."""
 
 log = logging.getLogger(__name__)
 
@@ -69,58 +77,57 @@ class _Hand(Generic[Task]):
 
 
 def spread(
-    address: str,
     tasks: Sequence[Task],
     count: int | None,
     start: Callable[[], Callable[[Task], Result]],
     lost: Callable[[Task], Result],
     *,
+    ray: Any,
     gpus: int = 0,
 ) -> Iterator[Result]:
     """As `pool.spread`, on a cluster. count: of actors, a processor each; None: as many as it has processors.
 
-    A row whose actor was lost together with its node has not been tried. Raises BatchError, too, where the address
-    does not answer, or a node has another clmsda or does not see what it needs.
+    A task whose actor was lost together with its node has not been tried. Raises BatchError, too, where a node has
+    another clmsda or does not see what it needs.
     """
-    with _connected(address) as ray:
-        waiting = deque((task, 1) for task in tasks)
-        actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(Worker)
-        given, most = ray.put(start), count or _room(ray, "GPU" if gpus else "CPU")
-        hands: dict[Any, _Hand[Task]] = {}
-        fallen, heard = 0, time.monotonic()
-        while left := len(waiting) + sum(hand.task is not None for hand in hands.values()):
-            while len(hands) < min(most, left):
-                hand: _Hand[Task] = _Hand(actor.remote(given, software()))
-                hands[hand.actor.do.remote(None)] = hand
-            done, _ = ray.wait(list(hands), num_returns=1, timeout=ROOM_S)
-            if not done and time.monotonic() - heard > ROOM_S and all(hand.task is None for hand in hands.values()):
-                log.warning("the cluster has no room for a worker yet, which takes a processor: waiting")
-            for answer in done:
-                hand, heard = hands.pop(answer), time.monotonic()
-                task = hand.task
-                try:
-                    right, result = ray.get(answer)
-                except ray.exceptions.RayError as error:
-                    counts = not _is_gone(ray, hand.node)
-                    if task is None:
-                        fallen += 1
-                        if fallen >= START_FAILURES:
-                            raise BatchError(f"the cluster's workers end before they begin: {_short(error)}") from None
-                    elif hand.attempt >= ATTEMPTS and counts:
-                        yield lost(task)
-                    else:
-                        waiting.appendleft((task, hand.attempt + counts))
-                    continue
-                if not right:
-                    raise result
+    waiting = deque((task, 1) for task in tasks)
+    actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(Worker)
+    given, most = ray.put(start), count or _room(ray, "GPU" if gpus else "CPU")
+    hands: dict[Any, _Hand[Task]] = {}
+    fallen, heard = 0, time.monotonic()
+    while left := len(waiting) + sum(hand.task is not None for hand in hands.values()):
+        while len(hands) < min(most, left):
+            hand: _Hand[Task] = _Hand(actor.remote(given, software()))
+            hands[hand.actor.do.remote(None)] = hand
+        done, _ = ray.wait(list(hands), num_returns=1, timeout=ROOM_S)
+        if not done and time.monotonic() - heard > ROOM_S and all(hand.task is None for hand in hands.values()):
+            log.warning("the cluster has no room for a worker yet, which takes a processor: waiting")
+        for answer in done:
+            hand, heard = hands.pop(answer), time.monotonic()
+            task = hand.task
+            try:
+                right, result = ray.get(answer)
+            except ray.exceptions.RayError as error:
+                counts = not _is_gone(ray, hand.node)
                 if task is None:
-                    hand.node, fallen = result, 0
-                hand.task = None
-                if waiting:
-                    hand.task, hand.attempt = waiting.popleft()
-                    hands[hand.actor.do.remote(hand.task)] = hand
-                if task is not None:
-                    yield result
+                    fallen += 1
+                    if fallen >= START_FAILURES:
+                        raise BatchError(f"the cluster's workers end before they begin: {_short(error)}") from None
+                elif hand.attempt >= ATTEMPTS and counts:
+                    yield lost(task)
+                else:
+                    waiting.appendleft((task, hand.attempt + counts))
+                continue
+            if not right:
+                raise result
+            if task is None:
+                hand.node, fallen = result, 0
+            hand.task = None
+            if waiting:
+                hand.task, hand.attempt = waiting.popleft()
+                hands[hand.actor.do.remote(hand.task)] = hand
+            if task is not None:
+                yield result
 
 
 def _node() -> str:
@@ -142,9 +149,13 @@ def _short(error: Exception) -> str:
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[Any]:
-    """Ray's module, connected. Raises BatchError."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing phones home
+def connected(address: str, device: str) -> Iterator[Callable[..., Iterator[Any]]]:
+    """What spreads tasks over the cluster at an address. device: where networks run; cuda takes a GPU for each actor.
+
+    Raises BatchError where no cluster answers soon.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -155,7 +166,7 @@ def _connected(address: str) -> Iterator[Any]:
     except Exception as error:  # of many kinds, some of them Ray's own
         raise BatchError(f"no Ray cluster answers at {address}: {_short(error)}") from error
     try:
-        yield ray
+        yield partial(spread, ray=ray, gpus=1 if device.startswith("cuda") else 0)
     finally:
         with suppress(Exception):
             ray.shutdown()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,45 +48,60 @@ def run(
     ray: str | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> list[Outcome]:
-    """Segment every row (`read_table`, `read_studies`) into `out`, going on with what is there; returns the outcomes in
-    the order of the rows.
+    """Segment every row (`read_table`, `read_studies`) into `out`, going on with what is there.
 
-    Stopped or killed anywhere, the same call goes on: no row is done twice, none is lost. Raises BatchError,
-    ModelError, DeviceError before any work; what is wrong with one row is its outcome.
+    Returns the outcomes in the order of the rows. Stopped or killed anywhere, the same call goes on: no row is done
+    twice, none is lost. Raises BatchError, ModelError, DeviceError before any work; what is wrong with one row is its
+    outcome.
 
-    out: a folder, or an address (`places`). retry: try again what failed before. ray: the address of a cluster that does the work. processes: how many rows at
-    once; one, or as many as a cluster has processors.
+    out: a folder, or an address (`places`). processes: how many rows at once; without, one, or as many as a cluster
+    has processors. retry: try again what failed before. ray: the address of a cluster that does the work.
     """
     loaded = models.read(model)
     settings = {"model": loaded.version, "frame": wanted.frame, "table": _digest(rows)}
-    load = partial(models.start, loaded, device, runtime=runtime)
-    spread = pool.spread if ray is None else _on_cluster(ray, device)
     folder = Folder(out)
-    folder.begin(settings)
-    outcomes = folder.outcomes(row.name for row in rows)
-    if retry:
-        for again in [one for one in outcomes.values() if one.status == FAILED]:
-            folder.forget(outcomes.pop(again.name))
-    left = [row for row in rows if row.name not in outcomes]
-    threads = max(1, cores() // (processes or 1)) if ray is None else 1
-    begin = partial(_begin, folder, settings, partial(load, threads=threads), wanted)
-    bad, fresh, started, due = sum(one.status != DONE for one in outcomes.values()), 0, time.monotonic(), RENEWED_S
-    for outcome in spread(left, processes, begin, partial(_lost, folder)):
-        outcomes[outcome.name], fresh, bad = outcome, fresh + 1, bad + (outcome.status != DONE)
+    threads = 1 if ray else max(1, cores() // (processes or 1))
+    load = partial(models.start, loaded, device, runtime=runtime, threads=threads)
+    with _spreading(ray, device) as spread:
+        folder.begin(settings)
+        outcomes = folder.outcomes(row.name for row in rows)
+        if retry:
+            for again in [one for one in outcomes.values() if one.status == FAILED]:
+                folder.forget(outcomes.pop(again.name))
+        left = [row for row in rows if row.name not in outcomes]
+        fresh = spread(left, processes, partial(_begin, folder, settings, load, wanted), partial(_lost, folder))
+        _gather(folder, rows, outcomes, fresh, progress)
+    return [outcomes[row.name] for row in rows]
+
+
+def _spreading(ray: str | None, device: str) -> AbstractContextManager[Callable[..., Iterator[Outcome]]]:
+    """What gives rows to processes: to those of a cluster, or to our own."""
+    if ray is None:
+        return nullcontext(pool.spread)
+    from clmsda.batch.cluster import connected
+
+    return connected(ray, device)
+
+
+def _gather(
+    folder: Folder,
+    rows: Sequence[Row],
+    outcomes: dict[str, Outcome],
+    fresh: Iterator[Outcome],
+    progress: Callable[[Progress], None],
+) -> None:
+    """Add outcomes as they come; table and page are renewed now and then, and at the end."""
+    started, due = time.monotonic(), RENEWED_S
+    bad = sum(one.status != DONE for one in outcomes.values())
+    for count, outcome in enumerate(fresh, 1):
+        outcomes[outcome.name], bad = outcome, bad + (outcome.status != DONE)
         gone = time.monotonic() - started
-        progress(Progress(len(outcomes), bad, len(rows), gone / fresh * (len(rows) - len(outcomes))))
+        progress(Progress(len(outcomes), bad, len(rows), gone / count * (len(rows) - len(outcomes))))
         if gone > due:
             _write(folder, rows, outcomes)
             ended = time.monotonic() - started
             due = ended + max(RENEWED_S, (ended - gone) / RENEWING_SHARE)
     _write(folder, rows, outcomes)
-    return [outcomes[row.name] for row in rows]
-
-
-def _on_cluster(address: str, device: str) -> Callable[..., Iterator[Outcome]]:
-    from clmsda.batch import cluster
-
-    return partial(cluster.spread, address, gpus=1 if device.startswith("cuda") else 0)
 
 
 def _begin(
