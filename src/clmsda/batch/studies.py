@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os.path import commonpath
 from pathlib import Path
@@ -23,8 +22,6 @@ COLUMNS = ("name", *SAYING, *PROMPTS)
 CT = "CT"
 LISTED = 5
 """So many CTs are named in one reason."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,8 @@ def read_studies(folder: Path, prompts: Path, progress: Callable[[int], None] = 
     if not any(cells[column] for cells in lines for column in SAYING):
         raise BatchError(f"{prompts}: expected one or more of the columns {', '.join(SAYING)} to say which CT is meant")
     scans = find_scans(folder, progress)
-    about = [(cells, _meant(cells, scans, folder)) for cells in lines]
+    index = _index(scans, folder)
+    about = [(cells, _meant(cells, index, folder)) for cells in lines]
     told = {(scan.study or scan.place) for _, meant in about for scan in meant}
     rows = _named([*_rows(about, scans, folder, prompts), *_untold(scans, told, folder, prompts)])
     refuse_twice(rows, prompts)
@@ -76,7 +74,7 @@ def find_scans(folder: Path, progress: Callable[[int], None] = lambda count: Non
     """The DICOM series and voxel files in a folder, in order of their places."""
     series: dict[str, list[Filed]] = {}
     alone: list[Scan] = []
-    damaged: dict[Path, str] = {}
+    damaged: dict[Path, dict[Path, str]] = defaultdict(dict)
     for count, path in enumerate(walk(folder), 1):
         if count % 100 == 0:
             progress(count)
@@ -86,23 +84,21 @@ def find_scans(folder: Path, progress: Callable[[int], None] = lambda count: Non
         try:
             file = look_at(path)
         except (UnreadableFile, OSError) as error:
-            damaged[path] = str(error)
+            damaged[path.parent][path] = str(error)
             continue
         if file is not None and not file.directory:
             series.setdefault(file.series, []).append(file)
     found = [*alone, *(_series(files, damaged) for files in series.values())]
-    taken = {path.parent for files in series.values() for path in (file.path for file in files)}
-    for path, reason in damaged.items():
-        if path.parent not in taken:
-            taken.add(path.parent)
-            found.append(Scan(path.parent, wrong=f"{path.name} in {path.parent}: {reason}"))
+    for parent in damaged.keys() - {file.path.parent for files in series.values() for file in files}:
+        path, reason = next(iter(damaged[parent].items()))
+        found.append(Scan(parent, wrong=f"{path.name} in {parent}: {reason}"))
     return sorted(found, key=lambda scan: (str(scan.place), scan.series))
 
 
-def _series(files: Sequence[Filed], damaged: Iterable[Path]) -> Scan:
+def _series(files: Sequence[Filed], damaged: Mapping[Path, Mapping[Path, str]]) -> Scan:
     slices = [file for file in files if not file.localizer and file.sop_class in CT_CLASSES]
     first, folders = (slices or files)[0], {file.path.parent for file in files}
-    paths = [*(file.path for file in files), *(path for path in damaged if path.parent in folders)]
+    paths = [*(file.path for file in files), *(path for one in folders for path in damaged.get(one, ()))]
     modality = CT if slices else f"{first.modality or 'no modality'}{' without slices' * (first.modality == CT)}"
     place = Path(commonpath(folders))
     return Scan(place, tuple(paths), modality, first.patient, first.study, first.series, _iso(first.date))
@@ -114,19 +110,28 @@ def _iso(date: str) -> str:
     return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}" if re.fullmatch(r"\d{8}", digits) else date
 
 
-def _meant(cells: Cells, scans: Sequence[Scan], folder: Path) -> list[Scan]:
+def _index(scans: Sequence[Scan], folder: Path) -> dict[tuple[str, object], list[Scan]]:
+    """The scans by each thing that a line may say: a column and its text, or the path of a file or a folder."""
+    index: dict[tuple[str, object], list[Scan]] = defaultdict(list)
+    for scan in scans:
+        for column in SAYING[1:]:
+            index[column, getattr(scan, column)].append(scan)
+        for path in (scan.place, *scan.place.parents):
+            index["path", path].append(scan)
+            if path == folder:
+                break
+    return index
+
+
+def _meant(cells: Cells, index: dict[tuple[str, object], list[Scan]], folder: Path) -> list[Scan]:
     """What a line is about: all that it says fits."""
-    said = {column: cells[column] for column in SAYING if cells[column]}
-    path = folder / said.pop("path") if "path" in said else None
-    if "date" in said:
-        said["date"] = _iso(said["date"])
-    return [
-        scan
-        for scan in scans
-        if (said or path is not None)
-        and all(getattr(scan, column) == text for column, text in said.items())
-        and (path is None or path == scan.place or path in scan.place.parents)
-    ]
+    said: list[tuple[str, object]] = [(column, cells[column]) for column in SAYING[1:] if cells[column]]
+    said = [(column, _iso(str(text)) if column == "date" else text) for column, text in said]
+    if cells["path"]:
+        said.append(("path", folder / cells["path"]))
+    found = sorted((index.get(one, []) for one in said), key=len)
+    others = [{id(scan) for scan in more} for more in found[1:]]
+    return [scan for scan in found[0] if all(id(scan) in more for more in others)] if found else []
 
 
 def _rows(

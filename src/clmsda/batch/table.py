@@ -80,6 +80,8 @@ def read_cells(path: Path, known: Sequence[str], needed: Sequence[str]) -> list[
 
     Raises BatchError for a file that is no table, columns that are unknown, twice or missing, and one without rows.
     """
+    if path.is_dir():
+        raise BatchError(f"{path} is a folder: give --prompts with the prompts of the studies in it, or a table")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             records = list(csv.reader(file, strict=True))
