@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import clmsda
+from command_line import clmsda, refused
 from dicom_series import write_series
 from half_tissue import Ball, lung, save
 from measurement_reports import group, in_space, report
@@ -23,6 +23,7 @@ from clmsda.batch.pool import PoolError, spread
 from clmsda.dicom_objects import read_source
 from clmsda.images import write_image
 from clmsda.prompts import RecistLine
+from clmsda.runtimes import DeviceError
 
 BALL: Ball = ((0.0, 0.0, 0.0), 24.0)
 
@@ -86,6 +87,18 @@ def test_what_is_done_is_not_done_again(table: Path, model: Path, tmp_path: Path
         run(read_table(table), out, model=str(model), wanted=Wanted("ras"))
     with pytest.raises(BatchError, match="holds no batch"):
         run(read_table(table), tmp_path, model=str(model))
+
+
+def test_what_ends_a_batch_before_it_begins(table: Path, model: Path, tmp_path: Path) -> None:
+    """A device that the processes do not have, and a cluster that is not there: one line, and no row is to blame."""
+    with pytest.raises(DeviceError, match="device 'tpu'"):
+        run(read_table(table), tmp_path / "device", model=str(model), device="tpu", processes=2)
+    assert not list((tmp_path / "device" / "cases").iterdir())
+    began = time.monotonic()
+    for address in ("127.0.0.1:9", "somewhere"):  # without Ray, what is missing is said
+        assert "ray" in refused("batch", table, "--out", tmp_path / "out", "--ray", address).lower()
+    assert "fsspec" in refused("batch", table, "--out", "zz://nowhere/out")
+    assert time.monotonic() - began < 120 and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from clmsda.version import software
 ANSWER_S = 5.0
 """So long an address may take to answer."""
 ROOM_S = 30.0
-"""After so long without a worker, or without a result, it is said that the cluster may have no room."""
+"""After so long without a worker it is said that the cluster may have no room."""
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """What a client of HTTP/2 begins with (RFC 9113, 3.4): to it a server of gRPC, as Ray is, answers by settings."""
 
