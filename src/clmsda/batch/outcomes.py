@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 from clmsda.batch.errors import BatchError
@@ -18,6 +19,7 @@ from clmsda.files import make_folder, temporary_folder
 FILE = "outcome.json"
 SETTINGS = "batch.json"
 DONE, FAILED = "done", "failed"
+_MAKING = ".making-"
 
 
 @dataclass(frozen=True)
@@ -145,10 +147,21 @@ class Folder:
 
     @contextmanager
     def making(self) -> Iterator[Path]:
-        """A folder to make files in; it is gone afterwards unless it was put in place. So are those of killed ones."""
-        with temporary_folder(None if is_address(self.path) else self.path) as path:
+        """A folder to make files in; it is gone afterwards unless it was put in place. So are those of killed ones.
+
+        Each machine has its own place for them: where those of a cluster share files, but not the locks that tell
+        living processes from killed ones, none takes away what another one is making.
+        """
+        parent = None if is_address(self.path) else make_folder(self.path / f"{_MAKING}{gethostname()}")
+        with temporary_folder(parent) as path:
             path.chmod(0o755)
             yield path
+
+    def tidy(self) -> None:
+        """Once every row has its outcome, take away what was made for nothing."""
+        if not is_address(self.path):
+            for path in self.path.glob(f"{_MAKING}*"):
+                remove(path)
 
     def forget(self, outcome: Outcome) -> None:
         """Forget what became of a row, so that it is tried again."""

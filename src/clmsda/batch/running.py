@@ -71,6 +71,7 @@ def run(
         left = [row for row in rows if row.name not in outcomes]
         fresh = spread(left, processes, partial(_begin, folder, settings, load, wanted), partial(_lost, folder))
         _gather(folder, rows, outcomes, fresh, progress)
+    folder.tidy()
     return [outcomes[row.name] for row in rows]
 
 

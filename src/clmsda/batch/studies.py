@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from os.path import commonpath
 from pathlib import Path
 
@@ -28,8 +28,9 @@ LISTED = 5
 class Scan:
     """A CT, or what should be one: a DICOM series, or a file. place: the file, or the folder that holds the series.
 
-    files: of the series, and those in its folders that nobody can read, which may be slices of it. modality: "" for
-    a file, whose patient, study and series nobody knows. date: YYYY-MM-DD.
+    files: where its folder holds other series, too, those of the series, and those beside them that nobody can read,
+    which may be slices of it. modality: "" for a file, whose patient, study and series nobody knows. date: YYYY-MM-DD.
+    images: files of the series.
     """
 
     place: Path
@@ -40,6 +41,7 @@ class Scan:
     series: str = ""
     date: str = ""
     wrong: str = ""
+    images: int = 1
 
     @property
     def is_ct(self) -> bool:
@@ -72,9 +74,9 @@ def read_studies(folder: Path, prompts: Path, progress: Callable[[int], None] = 
 
 def find_scans(folder: Path, progress: Callable[[int], None] = lambda count: None) -> list[Scan]:
     """The DICOM series and voxel files in a folder, in order of their places."""
-    series: dict[str, list[Filed]] = {}
+    series: dict[str, _Series] = {}
     alone: list[Scan] = []
-    damaged: dict[Path, dict[Path, str]] = defaultdict(dict)
+    damaged: dict[Path, dict[str, str]] = defaultdict(dict)
     for count, path in enumerate(walk(folder), 1):
         if count % 100 == 0:
             progress(count)
@@ -84,24 +86,73 @@ def find_scans(folder: Path, progress: Callable[[int], None] = lambda count: Non
         try:
             file = look_at(path)
         except (UnreadableFile, OSError) as error:
-            damaged[path.parent][path] = str(error)
+            damaged[path.parent][path.name] = str(error)
             continue
         if file is not None and not file.directory:
-            series.setdefault(file.series, []).append(file)
-    found = [*alone, *(_series(files, damaged) for files in series.values())]
-    for parent in damaged.keys() - {file.path.parent for files in series.values() for file in files}:
-        path, reason = next(iter(damaged[parent].items()))
-        found.append(Scan(parent, wrong=f"{path.name} in {parent}: {reason}"))
+            series.setdefault(file.series, _Series(file)).add(file)
+    inside = _inside(series.values(), folder)
+    found = [*alone, *(one.scan(damaged, inside) for one in series.values())]
+    for parent in damaged.keys() - {folder for one in series.values() for folder in one.names}:
+        name, reason = next(iter(damaged[parent].items()))
+        found.append(Scan(parent, wrong=f"{name} in {parent}: {reason}"))
     return sorted(found, key=lambda scan: (str(scan.place), scan.series))
 
 
-def _series(files: Sequence[Filed], damaged: Mapping[Path, Mapping[Path, str]]) -> Scan:
-    slices = [file for file in files if not file.localizer and file.sop_class in CT_CLASSES]
-    first, folders = (slices or files)[0], {file.path.parent for file in files}
-    paths = [*(file.path for file in files), *(path for one in folders for path in damaged.get(one, ()))]
-    modality = CT if slices else f"{first.modality or 'no modality'}{' without slices' * (first.modality == CT)}"
-    place = Path(commonpath(folders))
-    return Scan(place, tuple(paths), modality, first.patient, first.study, first.series, _iso(first.date))
+@dataclass
+class _Series:
+    """Files of one series, by folder: names alone, as there may be millions. typical: a slice, if there is one."""
+
+    typical: Filed
+    names: dict[Path, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, file: Filed) -> None:
+        self.names[file.path.parent].append(file.path.name)
+        if _is_slice(file) and not _is_slice(self.typical):
+            self.typical = file
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.names.values()))
+
+    @property
+    def place(self) -> Path:
+        return Path(commonpath(self.names))
+
+    def scan(self, damaged: Mapping[Path, Mapping[str, str]], inside: Mapping[Path, int]) -> Scan:
+        """inside: how many files of series there are in a folder, and in those in it."""
+        file, place = self.typical, self.place
+        files: tuple[Path, ...] = ()
+        if inside[place] > self.count:
+            files = tuple(
+                folder / name for folder, names in self.names.items() for name in (*names, *damaged.get(folder, ()))
+            )
+        kind = f"{file.modality or 'no modality'}{' without slices' * (file.modality == CT)}"
+        return Scan(
+            place,
+            files,
+            CT if _is_slice(file) else kind,
+            file.patient,
+            file.study,
+            file.series,
+            _iso(file.date),
+            images=self.count,
+        )
+
+
+def _is_slice(file: Filed) -> bool:
+    return not file.localizer and file.sop_class in CT_CLASSES
+
+
+def _inside(series: Iterable[_Series], folder: Path) -> Mapping[Path, int]:
+    """How many files of series there are in each folder, and in those in it."""
+    inside: Counter[Path] = Counter()
+    for one in series:
+        for parent, names in one.names.items():
+            for above in (parent, *parent.parents):
+                inside[above] += len(names)
+                if above == folder:
+                    break
+    return inside
 
 
 def _iso(date: str) -> str:
@@ -170,7 +221,7 @@ def _unclear(cells: Cells, meant: Sequence[Scan], cts: Sequence[Scan]) -> str:
     if not cts:
         others = ", ".join(sorted({scan.modality for scan in meant}))
         return f"expected a CT of {said}, found {others or 'none'}"
-    listed = "; ".join(f"{scan.series or scan.place.name} ({len(scan.files) or 1} files)" for scan in cts[:LISTED])
+    listed = "; ".join(f"{scan.series or scan.place.name} ({scan.images} files)" for scan in cts[:LISTED])
     more = f" and {len(cts) - LISTED} more" if len(cts) > LISTED else ""
     return f"{said} is said of {len(cts)} CTs: choose one by `series` or `path`, of {listed}{more}"
 

@@ -46,7 +46,10 @@ def batch(
     from clmsda.batch.case import Wanted
 
     with status(f"Reading {source}") as say:
-        rows = read_table(place(source)) if prompts is None else read_studies(Path(source), prompts)
+        if prompts is None:
+            rows = read_table(place(source))
+        else:
+            rows = read_studies(Path(source), prompts, lambda count: say(f"{count} files"))
         outcomes = run(
             rows,
             place(out),
