@@ -7,6 +7,7 @@
 # make dist   wheel and sdist in dist/, checked: the same bytes whenever and wherever they are built
 # make docs   the documentation as a site in .cache/site, with every link within it checked
 # make lock   constraints.txt anew, with the newest versions of everything; RENEW= keeps those that still fit
+# make test-cluster   batches on a Ray cluster of two nodes, which they start and stop; installs Ray first
 # make fuzz   damaged input for every reader: MINUTES=60, SEED (else a new one), READERS (names with commas; else all)
 # Each sets up .venv first, from nothing but Python >= 3.11; it is renewed when its inputs change.
 
@@ -20,7 +21,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 VIEWER := .cache/ohif-$(OHIF)
 
-.PHONY: demo test test-pacs test-browser test-ohif test-monai dist docs lock chromium ohif fuzz orthanc dicom3tools monai mkdocs lint format bench clean setup
+.PHONY: demo test test-pacs test-browser test-ohif test-monai test-cluster dist docs lock chromium ohif fuzz orthanc dicom3tools monai mkdocs lint format bench clean setup
 
 demo: $(STAMP)
 	$(BIN)/clmsda demo demo
@@ -39,6 +40,10 @@ test-ohif: $(STAMP) chromium orthanc ohif
 
 test-monai: $(STAMP) monai
 	OMP_NUM_THREADS=1 $(BIN)/pytest --durations=5 tests/test_bundles.py
+
+test-cluster: $(STAMP)
+	@$(BIN)/python -c 'import ray, upath' 2> /dev/null || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cluster]'
+	OMP_NUM_THREADS=1 $(BIN)/pytest --durations=10 tests/cluster
 
 chromium: $(STAMP)
 	@$(BIN)/python -c 'import playwright' 2> /dev/null || $(BIN)/python -m pip install --quiet -c constraints.txt --group browser

@@ -156,7 +156,7 @@ class Trial:
             before = self.look(before, at_write)
         status, said = (0, "") if done.killed else (done.status, done.said)
         left = debris(out) + debris(self.folder / "tmp")
-        if done.killed and (before != self.whole or left):  # what is complete may refuse to be made again: `pacs pull`
+        if done.killed:
             status, said = run(self.home, self.command.arguments(out), self.folder)
             left = debris(out) + debris(self.folder / "tmp")
         problem = f"exit status {status}: {said[-2000:]}" if status else ", ".join(left) or self.differing(out)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import clmsda
+from command_line import clmsda, refused
 from dicom_series import write_series
 from half_tissue import Ball, lung, save
 from measurement_reports import group, in_space, report
@@ -23,6 +23,7 @@ from clmsda.batch.pool import PoolError, spread
 from clmsda.dicom_objects import read_source
 from clmsda.images import write_image
 from clmsda.prompts import RecistLine
+from clmsda.runtimes import DeviceError
 
 BALL: Ball = ((0.0, 0.0, 0.0), 24.0)
 
@@ -56,7 +57,7 @@ def rows(out: Path) -> list[dict[str, str]]:
 
 def test_every_row_has_its_outcome(table: Path, model: Path, tmp_path: Path) -> None:
     out, far = tmp_path / "out", []
-    outcomes = run(table, out, model=str(model), processes=2, progress=far.append)
+    outcomes = run(read_table(table), out, model=str(model), processes=2, progress=far.append)
     assert [one.status for one in outcomes] == ["done", "done", "failed", "failed", "failed", "done"]
     reasons = {one.name: one.reason for one in outcomes}
     assert "expected a prompt" in reasons["none"] and "no file or folder" in reasons["gone"] and reasons["broken"]
@@ -73,19 +74,31 @@ def test_every_row_has_its_outcome(table: Path, model: Path, tmp_path: Path) -> 
 
 def test_what_is_done_is_not_done_again(table: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run(table, out, model=str(model))
+    run(read_table(table), out, model=str(model))
     before = {path: path.stat().st_mtime_ns for path in out.glob("cases/*/outcome.json")}
-    run(table, out, model=str(model))
+    run(read_table(table), out, model=str(model))
     assert {path: path.stat().st_mtime_ns for path in out.glob("cases/*/outcome.json")} == before
     (table.parent / "no.nii.gz").write_bytes((table.parent / "ct.nii.gz").read_bytes())
-    outcomes = run(table, out, model=str(model), retry=True)
+    outcomes = run(read_table(table), out, model=str(model), retry=True)
     assert [one.status for one in outcomes] == ["done", "done", "failed", "failed", "done", "done"]
     (out / "cases" / "one" / "outcome.json").write_text("{")
-    assert run(table, out, model=str(model))[0].status == "done", "damaged from outside: done again"
+    assert run(read_table(table), out, model=str(model))[0].status == "done", "damaged from outside: done again"
     with pytest.raises(BatchError, match="another frame"):
-        run(table, out, model=str(model), wanted=Wanted("ras"))
+        run(read_table(table), out, model=str(model), wanted=Wanted("ras"))
     with pytest.raises(BatchError, match="holds no batch"):
-        run(table, tmp_path, model=str(model))
+        run(read_table(table), tmp_path, model=str(model))
+
+
+def test_what_ends_a_batch_before_it_begins(table: Path, model: Path, tmp_path: Path) -> None:
+    """A device that the processes do not have, and a cluster that is not there: one line, and no row is to blame."""
+    with pytest.raises(DeviceError, match="device 'tpu'"):
+        run(read_table(table), tmp_path / "device", model=str(model), device="tpu", processes=2)
+    assert not list((tmp_path / "device" / "cases").iterdir())
+    began = time.monotonic()
+    for address in ("127.0.0.1:9", "somewhere"):  # without Ray, what is missing is said
+        assert "ray" in refused("batch", table, "--out", tmp_path / "out", "--ray", address).lower()
+    assert "fsspec" in refused("batch", table, "--out", "zz://nowhere/out")
+    assert time.monotonic() - began < 120 and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -172,13 +185,13 @@ def test_a_readers_line_in_a_report_is_a_prompt_in_a_batch_and_on_the_command_li
         "drawn,series,,reader.dcm\n"
         "both,series,,reader.dcm; gone.dcm\n"
     )
-    outcomes = run(table, tmp_path / "out", model=str(model))
+    outcomes = run(read_table(table), tmp_path / "out", model=str(model))
     assert [one.status for one in outcomes] == ["done", "done", "failed"] and "gone.dcm" in outcomes[2].reason
     masks = [(tmp_path / "out" / "cases" / name / "mask.nii.gz").read_bytes() for name in ("written", "drawn")]
     assert masks[0] == masks[1]
     table.write_text(table.read_text().replace("; gone.dcm", ""))
     with pytest.raises(BatchError, match="another"):  # other lines make another table
-        run(table, tmp_path / "out", model=str(model))
+        run(read_table(table), tmp_path / "out", model=str(model))
     arguments = [series, "--recist-from", tmp_path / "reader.dcm", "--model", model, "-o", tmp_path / "mask.nii.gz"]
     assert clmsda("segment", *arguments).returncode == 0
     assert (tmp_path / "mask.nii.gz").read_bytes() == masks[0]

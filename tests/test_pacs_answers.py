@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import gzip
 import logging
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from dicom_series import new_dataset
 from pacs_script import Request, answer, as_json, listing, multipart, scripted, series_answer
+from pydicom.uid import CTImageStorage
 
 from clmsda.errors import InputError
 from clmsda.files import OutputError
 from clmsda.images.errors import SeriesNotFound, SeveralSeries
 from clmsda.serving import dicomweb, web
 from clmsda.serving import multipart as multipart_module
-from clmsda.serving.dicomweb import Listed, find_series, pull, pull_into
+from clmsda.serving.dicomweb import Listed, find_series, is_there, pull, pull_into
 from clmsda.serving.errors import Refused, Unreachable
 from clmsda.serving.web import Server
 
@@ -117,6 +120,35 @@ def test_what_a_killed_pull_left_is_pulled_anew(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="not empty"):
         pull_into(Server("http://127.0.0.1:1"), LISTED, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["00001.dcm", "notes.txt"]
+
+
+def test_a_pull_knows_what_a_former_one_put_there(tmp_path: Path) -> None:
+    """All of the series: nothing is asked for; a part of it: it is pulled anew; another series: it is somebody's."""
+    out, series = tmp_path / "out", Listed("1.2.3", SERIES, "CT", 2)
+    files = [dicom_file(SERIES, number) for number in range(2)]
+    with scripted(series_answer(multipart(files)), series_answer(multipart(files))) as pacs:
+        assert pull_into(Server(pacs.url), series, out) == 2
+        before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+        assert is_there(series, out) and pull_into(Server(pacs.url), series, out) == 2
+        assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before and len(pacs.seen) == 1
+        (out / "00001.dcm").unlink()
+        assert not is_there(series, out) and pull_into(Server(pacs.url), series, out) == 2
+    assert [path.read_bytes() for path in sorted(out.iterdir())] == files
+    (out / "00001.dcm").unlink()
+    with pytest.raises(Unreachable):
+        pull_into(Server("http://127.0.0.1:1", retries=0), series, out)
+    assert [path.name for path in out.iterdir()] == ["00002.dcm"], "what is there stays until all has come"
+    (out / "00001.dcm").write_bytes(dicom_file("1.2.3.5", 0))
+    with pytest.raises(OutputError, match="not empty"):
+        pull_into(Server("http://127.0.0.1:1"), series, out)
+
+
+def dicom_file(series: str, number: int) -> bytes:
+    dataset = new_dataset(CTImageStorage, "CT")
+    dataset.SeriesInstanceUID, dataset.StudyInstanceUID, dataset.InstanceNumber = series, "1.2.3", number
+    content = BytesIO()
+    dataset.save_as(content, enforce_file_format=True)
+    return content.getvalue()
 
 
 def test_a_single_file_of_three_is_not_the_series(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from clmsda.networks import NetworkConfig
 from clmsda.networks.layout import layout
 from clmsda.patches import PatchConfig
 from clmsda.runtimes import Run
-from clmsda.runtimes import runtime as start
+from clmsda.runtimes import runtime as ready
 from clmsda.shipped import DEFAULT as DEFAULT
 from clmsda.shipped import DETECTOR as DETECTOR
 from clmsda.shipped import WEIGHTS, version
@@ -121,9 +121,13 @@ def load(
 
     device, runtime, threads: where it runs, see `clmsda.runtimes.runtime`. Raises ModelError as `read`, DeviceError.
     """
-    found = read(name_or_path)
+    return start(read(name_or_path), device, runtime=runtime, threads=threads)
+
+
+def start(found: Trained, device: str = "auto", *, runtime: str = "auto", threads: int | None = None) -> Model:
+    """Make a model that was read ready. Raises DeviceError."""
     config = found.config
-    run = start(config.network, found.weights, config.patches.shape, name=runtime, device=device, threads=threads)
+    run = ready(config.network, found.weights, config.patches.shape, name=runtime, device=device, threads=threads)
     return Model(found.name, found.digest, config, run)
 
 

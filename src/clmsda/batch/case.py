@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from clmsda.batch.outcomes import DONE, Folder, Outcome, failed
+from clmsda.batch.places import at_hand
 from clmsda.batch.table import Row
 from clmsda.dicom_objects import Source, read_lines, read_source, write_objects
 from clmsda.errors import InputError, heard
@@ -16,6 +19,7 @@ from clmsda.files import OutputError
 from clmsda.geometry import Volume
 from clmsda.images import read_ct, write_mask
 from clmsda.models import Model
+from clmsda.prompts import RecistLine
 from clmsda.segmentation import Segmentation, delivery, segment
 
 
@@ -36,14 +40,14 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 def work(row: Row, folder: Folder, model: Model, wanted: Wanted) -> Outcome:
     """Do a row and put its outcome in place. Whatever is wrong with it is its outcome: the others go on.
 
-    Raises OSError where the disk is full, and OutputError: that is no row's fault.
+    Raises OutputError where the folder cannot be written or is full: that is no row's fault.
     """
     started = time.perf_counter()
     with folder.making() as made:
         try:
             outcome = _done(row, made, model, wanted, started)
         except Exception as error:
-            reason = _reason(error)
+            reason = _reason(error, folder)
         else:
             folder.put(outcome, made)
             return outcome
@@ -52,11 +56,15 @@ def work(row: Row, folder: Folder, model: Model, wanted: Wanted) -> Outcome:
     return outcome
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, OutputError) or (isinstance(error, OSError) and error.errno in _NO_ROOM):
+def _reason(error: Exception, folder: Folder) -> str:
+    if isinstance(error, OutputError):
         raise error
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        raise OutputError(f"cannot write into {folder.path}: {error.strerror}; make room, then go on") from error
     if isinstance(error, InputError):
         return str(error)
+    if isinstance(error, FileNotFoundError):  # at an address; of a path the readers say it
+        return f"there is no file or folder {error.filename or error}"
     if isinstance(error, MemoryError):
         return "the machine's memory was full: use fewer processes, then --retry"
     return f"a mistake of this software, please report it: {type(error).__name__}: {error}"
@@ -65,17 +73,37 @@ def _reason(error: Exception) -> str:
 def _done(row: Row, made: Path, model: Model, wanted: Wanted, started: float) -> Outcome:
     if row.wrong:
         raise InputError(row.wrong)
-    with heard() as warnings:
-        volume = read_ct(row.ct, series=row.series)
-        source = read_source(row.ct, series=row.series) if row.drawn or wanted.dicom else None
-        drawn = [line for path in row.drawn if source is not None for line in read_lines(path, source)]
-        found = segment(volume, [*row.parsed(wanted.frame, volume.grid), *drawn], model)
-    delivery.refuse_nothing(found)
-    report = delivery.report(found, row.ct, volume, warnings=warnings)
-    files = _write(volume, found, report, made, wanted, source if wanted.dicom else None)
+    with at_hand(row.ct, row.files) as ct, _named(ct, row.ct):
+        with heard() as warnings:
+            volume = read_ct(ct, series=row.series)
+            source = read_source(ct, series=row.series) if row.drawn or wanted.dicom else None
+            drawn = _drawn(row, source) if source else []
+            found = segment(volume, [*row.parsed(wanted.frame, volume.grid), *drawn], model)
+        delivery.refuse_nothing(found)
+        report = delivery.report(found, ct, volume, warnings=[line.replace(str(ct), str(row.ct)) for line in warnings])
+        files = _write(volume, found, report, made, wanted, source if wanted.dicom else None)
     seconds = round(time.perf_counter() - started, 2)
     lesions, said = tuple(report["lesions"]), tuple(report["warnings"])
     return Outcome(row.name, row.line, DONE, "", seconds, row.patient, row.date, lesions, said, tuple(files))
+
+
+@contextmanager
+def _named(ct: Path, place: Path) -> Iterator[None]:
+    """Errors name the place that the row has, not that of a copy."""
+    try:
+        yield
+    except InputError as error:
+        if ct == place:
+            raise
+        raise InputError(str(error).replace(str(ct), str(place))) from error
+
+
+def _drawn(row: Row, source: Source) -> list[RecistLine]:
+    lines = []
+    for place in row.drawn:
+        with at_hand(place) as path, _named(path, place):
+            lines += read_lines(path, source)
+    return lines
 
 
 def _write(

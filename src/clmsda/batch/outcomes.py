@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 from clmsda.batch.errors import BatchError
+from clmsda.batch.places import deliver, is_address, remove, writing
 from clmsda.batch.table import Row
-from clmsda.files import make_folder, replacing, temporary_folder
+from clmsda.files import make_folder, temporary_folder
 
 FILE = "outcome.json"
 SETTINGS = "batch.json"
 DONE, FAILED = "done", "failed"
+_MAKING = ".making-"
 
 
 @dataclass(frozen=True)
@@ -40,48 +42,89 @@ def failed(row: Row, reason: str, seconds: float = 0.0) -> Outcome:
     return Outcome(row.name, row.line, FAILED, reason, round(seconds, 2), row.patient, row.date)
 
 
+@dataclass(frozen=True)
 class Folder:
-    """The output folder. settings: what the batch was begun with, which going on must not change.
+    """The output folder, or an address that is one: `begin` it, before anything is put into it."""
 
-    Raises BatchError for a folder that holds something else, or a batch of another table, model or frame.
-    """
+    path: Path
 
-    def __init__(self, path: Path, settings: dict[str, str]) -> None:
-        self.path, self.cases = path, path / "cases"
-        if path.exists() and not (path / SETTINGS).is_file() and any(path.iterdir()):
-            raise BatchError(f"{path} is not empty and holds no batch: give another folder")
-        make_folder(self.cases)
-        begun = path / SETTINGS
-        if not begun.is_file():
-            with replacing(begun) as temporary:
+    @property
+    def cases(self) -> Path:
+        return self.path / "cases"
+
+    def begin(self, settings: dict[str, str]) -> None:
+        """Make it, or go on with it. settings: what the batch was begun with, which going on must not change.
+
+        Raises BatchError for a folder that holds something else, or a batch of another table, model or frame.
+        """
+        if self._settings() is None:
+            if self.path.exists() and any(self.path.iterdir()):
+                raise BatchError(f"{self.path} is not empty and holds no batch: give another folder")
+            if not is_address(self.path):
+                make_folder(self.cases)
+            with writing(self.path / SETTINGS) as temporary:
                 temporary.write_text(json.dumps(settings, indent=1), encoding="utf8")
-            return
+        self.check(settings)
+
+    def check(self, settings: dict[str, str]) -> None:
+        """Raise BatchError unless the batch in it was begun with these settings."""
+        text = self._settings()
+        if text is None:
+            raise BatchError(f"expected a batch in {self.path}, found none: is it a folder that all machines share?")
         try:
-            found = json.loads(begun.read_text(encoding="utf8"))
+            found = json.loads(text)
         except ValueError:
             found = None
         if found != settings:
             names = [key for key, value in settings.items() if not isinstance(found, dict) or found.get(key) != value]
             raise BatchError(
-                f"{path} holds a batch with another {' and '.join(names) or 'set of settings'}: give another folder, "
-                "or the same command as then"
+                f"{self.path} holds a batch with another {' and '.join(names) or 'set of settings'}: give another "
+                "folder, or the same command as then"
             )
+
+    def _settings(self) -> str | None:
+        try:
+            return (self.path / SETTINGS).read_text(encoding="utf8")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except UnicodeDecodeError:
+            return ""
 
     def outcome(self, name: str) -> Outcome | None:
         """What became of a row; None while nothing has."""
         try:
-            record = json.loads((self.cases / name / FILE).read_text(encoding="utf8"))
+            return self._read(name, (self.cases / name / FILE).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (NotADirectoryError, IsADirectoryError):
+            remove(self.cases / name)
+            return None
+
+    def outcomes(self, names: Iterable[str]) -> dict[str, Outcome]:
+        """What became of these rows, as far as anything has. From an address all are fetched at once."""
+        if not is_address(self.path):
+            return {name: found for name in names if (found := self.outcome(name))}
+        cases: Any = self.cases
+        paths = {str(path).rsplit("/", 2)[-2]: path for path in cases.fs.glob(f"{cases.path}/*/{FILE}")}
+        wanted = {name: paths[name] for name in names if name in paths}
+        read = cases.fs.cat(list(wanted.values())) if wanted else {}
+        return {name: found for name, path in wanted.items() if (found := self._read(name, read[path]))}
+
+    def _read(self, name: str, content: bytes) -> Outcome | None:
+        try:
+            record = json.loads(content)
             for key in ("lesions", "warnings", "files"):
                 record[key] = tuple(record[key])
             return Outcome(**record)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError):
-            shutil.rmtree(self.cases / name, ignore_errors=True)  # damaged from outside: it is done again
+        except (ValueError, TypeError, KeyError):
+            remove(self.cases / name)  # damaged from outside: it is done again
             return None
 
     def put(self, outcome: Outcome, made: Path | None = None) -> None:
-        """Put an outcome in place, with the files that were made for it; who comes second is not heard."""
+        """Put an outcome in place, with the files that were made for it; who comes second is not heard.
+
+        At an address the outcome comes after its files, so that with it they are there.
+        """
         if made is None:
             with self.making() as empty:
                 self.put(outcome, empty)
@@ -90,25 +133,36 @@ class Folder:
             json.dump(asdict(outcome), file)
             file.flush()
             os.fsync(file.fileno())
+        target = self.cases / outcome.name
+        if is_address(self.path):
+            if self.outcome(outcome.name) is None:
+                for name in (*outcome.files, FILE):
+                    deliver(made / name, target / name)
+            return
         try:
-            os.rename(made, self.cases / outcome.name)
+            os.rename(made, target)
         except OSError:
             if self.outcome(outcome.name) is None:
                 raise
 
     @contextmanager
     def making(self) -> Iterator[Path]:
-        """A folder to make files in; it is gone afterwards unless it was put in place. So are those of killed ones."""
-        with temporary_folder(self.path) as path:
+        """A folder to make files in; it is gone afterwards unless it was put in place. So are those of killed ones.
+
+        Each machine has its own place for them: where those of a cluster share files, but not the locks that tell
+        living processes from killed ones, none takes away what another one is making.
+        """
+        parent = None if is_address(self.path) else make_folder(self.path / f"{_MAKING}{gethostname()}")
+        with temporary_folder(parent) as path:
             path.chmod(0o755)
             yield path
 
-    def retry(self) -> int:
-        """Forget failures, so that they are tried again; returns how many."""
-        count = 0
-        for path in self.cases.iterdir():
-            outcome = self.outcome(path.name)
-            if outcome is not None and outcome.status == FAILED:
-                shutil.rmtree(path)
-                count += 1
-        return count
+    def tidy(self) -> None:
+        """Once every row has its outcome, take away what was made for nothing."""
+        if not is_address(self.path):
+            for path in self.path.glob(f"{_MAKING}*"):
+                remove(path)
+
+    def forget(self, outcome: Outcome) -> None:
+        """Forget what became of a row, so that it is tried again."""
+        remove(self.cases / outcome.name)

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from clmsda.batch.outcomes import Outcome
-from clmsda.files import replacing
+from clmsda.batch.places import writing
 from clmsda.version import software
 
 _DATA = "/*CASES*/"
@@ -20,5 +20,5 @@ def write_page(outcomes: Sequence[Outcome], count: int, path: Path) -> None:
     template = files("clmsda.batch").joinpath("page.html").read_text(encoding="utf8")
     data = {"software": software(), "count": count, "cases": [asdict(one) for one in outcomes]}
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no cell of a table ends the script
-    with replacing(path) as temporary:
+    with writing(path) as temporary:
         temporary.write_text(template.replace(_DATA, text), encoding="utf8")

@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
+from clmsda.errors import InputError
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -57,36 +59,42 @@ class _Hand(Generic[Task]):
 def _serve(line: Connection, start: Callable[[], Callable[[Any], Any]]) -> None:
     """A process's life: get ready, then a result for each task, until the line is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal; the parent ends its processes
-    work = start()
     with suppress(EOFError, OSError):  # the parent is gone
+        try:
+            work = start()
+        except InputError as error:
+            line.send((False, error))
+            return
         line.send(None)
         while True:
             task = line.recv()
             try:
                 result: Any = work(task)
+            except InputError as error:  # what no other task would get over either, as a full disk
+                line.send((False, error))
             except BaseException as error:  # a mistake of ours: told to the parent, which raises it
-                line.send((False, f"{type(error).__name__}: {error}"))
+                line.send((False, PoolError(f"{type(error).__name__}: {error}")))
             else:
                 line.send((True, result))
 
 
 def spread(
     tasks: Sequence[Task],
-    count: int,
+    count: int | None,
     start: Callable[[], Callable[[Task], Result]],
     lost: Callable[[Task], Result],
 ) -> Iterator[Result]:
-    """The results of all tasks as they come, from `count` processes.
+    """The results of all tasks as they come, from `count` processes (None: one).
 
     start: called in each process, gives what does a task; it must be picklable. lost: the result of a task whose
-    process was killed `ATTEMPTS` times. Raises PoolError.
+    process was killed `ATTEMPTS` times. Raises PoolError, and the InputError that ends a process's work.
     """
     waiting = deque((task, 1) for task in tasks)
     hands: list[_Hand[Task]] = []
     fallen = 0
     try:
         while waiting or any(hand.task is not None for hand in hands):
-            while len(hands) < min(count, len(waiting) + sum(hand.task is not None for hand in hands)):
+            while len(hands) < min(count or 1, len(waiting) + sum(hand.task is not None for hand in hands)):
                 hands.append(_Hand(start))
             for hand in hands:
                 if waiting and hand.ready and hand.task is None:
@@ -112,7 +120,7 @@ def spread(
                 right, result = message
                 hand.task = None
                 if not right:
-                    raise PoolError(str(result))
+                    raise result
                 yield result
     finally:
         for hand in hands:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clmsda.batch.outcomes import Outcome
-from clmsda.files import replacing
+from clmsda.batch.places import writing
 
 MEASURED = ("label", "volume_ml", "long_axis_mm", "short_axis_mm", "size_group", "mean_hu", "confidence")
 COLUMNS = ("name", "patient", "date", "status", "reason", *MEASURED, "warnings", "seconds")
@@ -16,7 +16,7 @@ COLUMNS = ("name", "patient", "date", "status", "reason", *MEASURED, "warnings",
 
 def write_results(outcomes: Sequence[Outcome], path: Path) -> None:
     """Raises OutputError."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf8", newline="") as file:
+    with writing(path) as temporary, temporary.open("w", encoding="utf8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for outcome in outcomes:

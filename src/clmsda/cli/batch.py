@@ -1,4 +1,4 @@
-"""`clmsda batch`: a table of CTs and prompts in; masks, measurements, one table and one page out."""
+"""`clmsda batch`: CTs and prompts in; masks, measurements, one table and one page out."""
 
 from __future__ import annotations
 
@@ -14,43 +14,61 @@ if TYPE_CHECKING:
 
 
 def batch(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV: name, ct; point, recist, box, recist_from; ...")],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where everything goes; going on is the same.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="TABLE|STUDIES", help="CSV: name, ct; point, recist, box, recist_from; or a folder."),
+    ],
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Where everything goes; going on is the same.")],
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="The prompts of STUDIES, by path, patient, study, series, date.")
+    ] = None,
     frame: PromptFrame = Frame.LPS,
     model: ModelName = DEFAULT_MODEL,
     device: Device = "auto",
     runtime: Runtime = "auto",
-    processes: Annotated[int, typer.Option(min=1, max=256, help="How many CTs at once; each takes its memory.")] = 1,
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="How many CTs at once; each takes its memory. One, by itself.")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Work on this Ray cluster: HOST:PORT, ray://HOST:PORT or auto. [cluster]"),
+    ] = None,
     dicom: Annotated[bool, typer.Option("--dicom", help="Write SEG, RTSTRUCT and SR, too: every CT a series.")] = False,
     preview: Annotated[bool, typer.Option(help="Write a picture of each case.")] = True,
     retry: Annotated[bool, typer.Option("--retry", help="Try again what failed before.")] = False,
 ) -> None:
-    """Segment every CT of a table, with the model loaded once.
+    """Segment every CT of a table, or of a folder, with the model loaded once.
 
-    Each row's files are in FOLDER/cases/NAME; results.csv has all measurements, and the reason of every failure;
+    Each CT's files are in FOLDER/cases/NAME; results.csv has all measurements, and the reason of every failure;
     results.html shows all cases. Stopped anywhere, the same command goes on.
     """
+    from clmsda.batch import place, read_studies, read_table, run
     from clmsda.batch.case import Wanted
-    from clmsda.batch.running import run
 
-    with status(f"Reading {table}") as say:
+    with status(f"Reading {source}") as say:
+        if prompts is None:
+            rows = read_table(place(source))
+        else:
+            rows = read_studies(Path(source), prompts, lambda count: say(f"{count} files"))
         outcomes = run(
-            table,
-            out,
+            rows,
+            place(out),
             model=model,
             device=device,
             runtime=runtime,
             processes=processes,
             wanted=Wanted(str(frame), dicom, preview),
             retry=retry,
+            ray=ray,
             progress=lambda far: say(_text(far)),
         )
     failures = [one for one in outcomes if one.status != "done"]
     for one in failures[:10]:
-        typer.echo(f"line {one.line}, {one.name}: {one.reason}", err=True)
+        where = f"line {one.line}, {one.name}" if one.line else one.name
+        typer.echo(f"{where}: {one.reason}", err=True)
     if len(failures) > 10:
         typer.echo(f"... and {len(failures) - 10} more: see results.csv", err=True)
-    typer.echo(f"{len(outcomes) - len(failures)} of {len(outcomes)} done: {out / 'results.html'}")
+    typer.echo(f"{len(outcomes) - len(failures)} of {len(outcomes)} done: {place(out) / 'results.html'}")
     if failures:
         raise typer.Exit(1)
 

@@ -134,7 +134,9 @@ def segment(
 def pull(
     url: Url,
     series: Series,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where its files go: a new or empty folder.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where its files go: a new folder, or one where it was begun.")
+    ],
     study: Study = None,
     header: Header = None,
     ca: Ca = None,
@@ -142,13 +144,14 @@ def pull(
     retries: Retries = 4,
 ) -> None:
     """Fetch a series of any kind by DICOMweb: its files, byte by byte."""
-    from clmsda.serving.dicomweb import find_series, pull_into
+    from clmsda.serving.dicomweb import find_series, is_there, pull_into
 
     server = _server(url, header, ca, timeout, retries)
     with status(f"Series of {server.url}") as progress:
         listed = find_series(server, series, study)
+        there = is_there(listed, out)
         count = pull_into(server, listed, out, lambda count: progress(f"{count} of {listed.images or '?'} files"))
-    typer.echo(f"{count} {listed.modality} file{'s' * (count != 1)} in {out}")
+    typer.echo(f"{count} {listed.modality} file{'s' * (count != 1)} in {out}{', all there already' * there}")
 
 
 @app.command()

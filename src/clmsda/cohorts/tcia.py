@@ -9,36 +9,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from clmsda.cohorts.candidates import Candidate, Exclusion, Listing
 from clmsda.cohorts.clinical import read_histologies
 from clmsda.cohorts.cohort import CohortError
 from clmsda.errors import InputError
-from clmsda.images.dicom_files import COMPANION, DIRECTORY_CLASS, is_dicom, load, walk
-from clmsda.images.dicom_heads import skim
+from clmsda.images.dicom_files import walk
 from clmsda.images.dicom_regions import Regions, read_regions
+from clmsda.images.dicom_sorting import Filed, look_at
 from clmsda.images.errors import UnreadableFile
 
 PAPERS_HISTOLOGIES = ("adenocarcinoma", "squamous cell carcinoma")
 ALL = "all"
 
-_LAST = 0x0020000E  # SeriesInstanceUID: what sorts a file lies before it
-_IMAGE_TYPE, _SOP_CLASS, _MODALITY, _PATIENT, _STUDY = 0x00080008, 0x00080016, 0x00080060, 0x00100020, 0x0020000D
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    modality: str
-    patient: str
-    study: str
-    series: str
-    localizer: bool
-    directory: bool
 
 
 def nsclc_radiomics(
@@ -96,13 +81,13 @@ def _check_wanted(patient: str, table: dict[str, str], wanted: Sequence[str]) ->
         raise CohortError(f"histology is {table[patient]}, not {' or '.join(wanted)}")
 
 
-def _tumor(patient: str, files: list[_File], histology: str) -> tuple[Candidate, list[Exclusion]]:
+def _tumor(patient: str, files: list[Filed], histology: str) -> tuple[Candidate, list[Exclusion]]:
     """The patient's tumor, and the tumors that are left out beside it. Raises InputError: why there is none."""
     if not files:
         raise CohortError("no CT, RTSTRUCT or SEG of this patient in the download")
     if not patient:
         raise CohortError("the files have no PatientID")
-    series: dict[str, list[_File]] = {}
+    series: dict[str, list[Filed]] = {}
     for file in files:
         if file.modality == "CT" and not file.localizer:
             series.setdefault(file.series, []).append(file)
@@ -123,7 +108,7 @@ def _tumor(patient: str, files: list[_File], histology: str) -> tuple[Candidate,
     return tumor, [Exclusion(patient, str(tumor.mask), f"{other} {reason}") for other in others]
 
 
-def _with_tumor(files: list[_File]) -> Regions:
+def _with_tumor(files: list[Filed]) -> Regions:
     """The one RTSTRUCT, or else the one SEG, that has a tumor. Raises CohortError, UnreadableFile."""
     others: list[Regions] = []
     for kind in ("RTSTRUCT", "SEG"):
@@ -143,7 +128,7 @@ def _listed(regions: list[Regions]) -> str:
     return "; ".join(f"{one.path.name}: {', '.join(one.names) or 'none'}" for one in regions)
 
 
-def _drawn_on(regions: Regions, series: dict[str, list[_File]]) -> str:
+def _drawn_on(regions: Regions, series: dict[str, list[Filed]]) -> str:
     """The UID of the CT series that the regions belong to. Raises CohortError."""
     found = sorted(regions.references & series.keys())
     name = regions.path.name
@@ -158,15 +143,15 @@ def _drawn_on(regions: Regions, series: dict[str, list[_File]]) -> str:
     return found[0]
 
 
-def _sorted(source: Path, progress: Callable[[int], None] | None) -> tuple[dict[str, list[_File]], list[Exclusion]]:
+def _sorted(source: Path, progress: Callable[[int], None] | None) -> tuple[dict[str, list[Filed]], list[Exclusion]]:
     """The DICOM files by patient, and those that cannot be read."""
-    files: dict[str, list[_File]] = {}
+    files: dict[str, list[Filed]] = {}
     exclusions, others = [], []
     for count, path in enumerate(walk(source), 1):
         if progress and count % 100 == 0:
             progress(count)
         try:
-            file = _look_at(path)
+            file = look_at(path)
         except (UnreadableFile, OSError) as error:
             exclusions.append(Exclusion("", str(path), str(error)))
             continue
@@ -179,26 +164,7 @@ def _sorted(source: Path, progress: Callable[[int], None] | None) -> tuple[dict[
     return files, exclusions
 
 
-def _look_at(path: Path) -> _File | None:
-    """What sorts a file; None for one that by its name is no DICOM. Raises UnreadableFile."""
-    head = skim(path, last=_LAST)
-    if head is not None:
-        modality, patient, study, series = map(head.text, (_MODALITY, _PATIENT, _STUDY, _LAST))
-        directory = head.text(_SOP_CLASS) == DIRECTORY_CLASS
-        return _File(path, modality, patient, study, series, "LOCALIZER" in head.text(_IMAGE_TYPE), directory)
-    if not is_dicom(path):
-        if path.name.startswith(".") or path.name == "Thumbs.db" or COMPANION.search(path.name.lower()):
-            return None
-        raise UnreadableFile("not DICOM; is it truncated? Fetch it again or remove it")
-    file = load(path)
-    modality, patient, study = (
-        str(file.header.get(name) or "").strip() for name in ("Modality", "PatientID", "StudyInstanceUID")
-    )
-    directory = file.sop_class == DIRECTORY_CLASS
-    return _File(path, modality, patient, study, file.series_uid, file.is_localizer, directory)
-
-
-def _common(files: Sequence[_File]) -> Path:
+def _common(files: Sequence[Filed]) -> Path:
     """The folder that holds all files."""
     return Path(os.path.commonpath([file.path.parent for file in files]))
 

@@ -15,7 +15,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clmsda.errors import InputError
 from clmsda.files import OutputError, is_unfinished, make_folder, temporary_folder
+from clmsda.images.dicom_sorting import look_at
 from clmsda.images.errors import SeriesNotFound, SeveralSeries
 from clmsda.serving.errors import BadAddress, Refused, Unreachable
 from clmsda.serving.instances import NOT_TRIED, Instance, Receipt, check_uid, receipt
@@ -173,22 +175,45 @@ def _limited(response: Response, most: int) -> bytes:
 
 
 def pull_into(server: Server, series: Listed, folder: Path, progress: Callable[[int], None] | None = None) -> int:
-    """Pull a series into a new or empty folder, all of it or nothing; return the number of files.
+    """Pull a series into a folder, all of it or nothing; return the number of files.
 
-    Raises OutputError, and what `pull` raises.
+    The folder is new, or empty, or holds what a pull of the same series put there; where that is all that the PACS
+    lists, it is left as it is. Raises OutputError, and what `pull` raises.
     """
+    if is_there(series, folder):
+        return series.images or 0
     # A temporary folder goes last, so what lies beside one was put there by a pull that was killed.
     begun = any(is_unfinished(path) for path in make_folder(folder).iterdir())
     with temporary_folder(folder) as temporary:
         rest = [path for path in folder.iterdir() if path != temporary]
-        if rest and not (begun and all(_PULLED.fullmatch(path.name) for path in rest)):
+        named = all(_PULLED.fullmatch(path.name) for path in rest)
+        if not (named and (begun or all(_is_of(path, series) for path in rest))):
             raise OutputError(f"cannot write into {folder}: it is not empty; give a new folder")
+        count = pull(server, series, temporary, progress)
         for path in rest:
             path.unlink()
-        count = pull(server, series, temporary, progress)
         for path in sorted(temporary.iterdir()):
             path.rename(folder / path.name)
     return count
+
+
+def is_there(series: Listed, folder: Path) -> bool:
+    """Whether a folder holds what a pull puts there: every file that the PACS lists of the series, and nothing else."""
+    if series.images is None or not folder.is_dir():
+        return False
+    files = list(folder.iterdir())
+    return len(files) == series.images and all(
+        _PULLED.fullmatch(path.name) is not None and _is_of(path, series) for path in files
+    )
+
+
+def _is_of(path: Path, series: Listed) -> bool:
+    """Whether a file is a DICOM file of a series."""
+    try:
+        file = look_at(path)
+    except (InputError, OSError):
+        return False
+    return file is not None and file.series == series.series_uid
 
 
 def store(
