@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
-
 from clmsda import models
 from clmsda.errors import InputError
 from clmsda.geometry import Volume
@@ -15,7 +13,7 @@ from clmsda.models import Model
 from clmsda.prompts import Point, PromptError, Request, check
 from clmsda.segmentation.candidates import Candidate, candidates
 from clmsda.segmentation.lesion import Lesion, Segmentation
-from clmsda.segmentation.prompted import distinct, lesion_at_prompt
+from clmsda.segmentation.prompted import distinct, holds, lesion_at_prompt
 
 Say = Callable[[str], None]
 
@@ -59,7 +57,7 @@ def find(
     for number, place in enumerate(places, 1):
         of = f"candidate {number} of {len(places)}"
         say(of)
-        if any(_holds(lesion, place.center_mm) for lesion in lesions):
+        if any(holds(lesion.mask, place.center_mm) for lesion in lesions):
             continue
         found = _outlined(volume, place, outliner, len(lesions) + 1, lambda what, of=of: say(f"{of}: {what}"))  # type: ignore[misc]
         if found is not None and (found := distinct(found, lesions, volume)).measurement:
@@ -107,9 +105,3 @@ def least_probability(detector: Model, sensitivity: float | None) -> float:
     if not 0 < sensitivity <= best:
         raise InputError(f"expected a sensitivity above 0, and at most {best:.2f}, found {sensitivity:g}")
     return max(row for row in table if row[1] >= sensitivity)[0]
-
-
-def _holds(lesion: Lesion, point_mm: tuple[float, float, float]) -> bool:
-    index = np.rint(lesion.mask.grid.to_index(point_mm)).astype(int)
-    inside = (index >= 0).all() and (index < lesion.mask.grid.shape).all()
-    return bool(inside and lesion.mask.voxels[tuple(index)])
