@@ -14,7 +14,7 @@ from clmsda.batch.outcomes import DONE, Folder, Outcome, failed
 from clmsda.batch.places import at_hand
 from clmsda.batch.table import Row
 from clmsda.dicom_objects import Source, read_lines, read_source, write_objects
-from clmsda.errors import InputError, heard
+from clmsda.errors import InputError, heard, one_line
 from clmsda.files import OutputError
 from clmsda.geometry import Volume
 from clmsda.images import read_ct, write_mask
@@ -65,6 +65,8 @@ def _reason(error: Exception, folder: Folder) -> str:
         return str(error)
     if isinstance(error, FileNotFoundError):  # at an address; of a path the readers say it
         return f"there is no file or folder {error.filename or error}"
+    if isinstance(error, OSError):
+        return f"cannot be read: {one_line(str(error))}; try again with --retry"
     if isinstance(error, MemoryError):
         return "the machine's memory was full: use fewer processes, then --retry"
     return f"a mistake of this software, please report it: {type(error).__name__}: {error}"

@@ -14,6 +14,7 @@ from typing import Any
 from clmsda.batch.errors import BatchError
 from clmsda.batch.places import deliver, is_address, remove, writing
 from clmsda.batch.table import Row
+from clmsda.errors import one_line
 from clmsda.files import make_folder, temporary_folder
 
 FILE = "outcome.json"
@@ -89,6 +90,10 @@ class Folder:
             return None
         except UnicodeDecodeError:
             return ""
+        except Exception as error:
+            if not is_address(self.path):
+                raise
+            raise BatchError(f"cannot read {self.path}: {one_line(str(error))[:300]}") from error
 
     def outcome(self, name: str) -> Outcome | None:
         """What became of a row; None while nothing has."""

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from clmsda.batch.errors import BatchError
-from clmsda.files import replacing, temporary_folder
+from clmsda.errors import one_line
+from clmsda.files import OutputError, replacing, temporary_folder
 
 MARK = "://"
 
@@ -94,9 +95,12 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def deliver(file: Path, address: Any) -> None:
-    """Copy a local file to an address."""
-    address.parent.mkdir(parents=True, exist_ok=True)
-    address.fs.put_file(str(file), address.path)
+    """Copy a local file to an address. Raises OutputError."""
+    try:
+        address.parent.mkdir(parents=True, exist_ok=True)
+        address.fs.put_file(str(file), address.path)
+    except Exception as error:  # every store has its own kinds
+        raise OutputError(f"cannot write {address}: {one_line(str(error))[:300]}") from error
 
 
 def remove(path: Any) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clmsda.batch.errors import BatchError
-from clmsda.batch.places import place
+from clmsda.batch.places import is_address, place
+from clmsda.errors import one_line
 from clmsda.geometry import Grid
 from clmsda.prompts import Prompt, parse
 
@@ -80,7 +81,7 @@ def read_cells(path: Path, known: Sequence[str], needed: Sequence[str]) -> list[
 
     Raises BatchError for a file that is no table, columns that are unknown, twice or missing, and one without rows.
     """
-    if path.is_dir():
+    if not is_address(path) and path.is_dir():
         raise BatchError(f"{path} is a folder: give --prompts with the prompts of the studies in it, or a table")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -89,6 +90,10 @@ def read_cells(path: Path, known: Sequence[str], needed: Sequence[str]) -> list[
         raise BatchError(f"cannot read the table {path}: {error.strerror or error}") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise BatchError(f"{path} is no table of comma-separated values in UTF-8 ({error})") from error
+    except Exception as error:
+        if not is_address(path):
+            raise
+        raise BatchError(f"cannot read the table {path}: {one_line(str(error))[:300]}") from error
     columns = [name.strip() for name in records[0]] if records else []
     _check_columns(columns, path, known, needed)
     lines = [_cells(line, columns, cells) for line, cells in enumerate(records[1:], 2) if any(cells)]
