@@ -1,12 +1,12 @@
-"""What a detector finds on phantoms, and what it takes for a tumor: FROC, by size and site, and the competition metric.
+"""What `clmsda find` finds on phantoms, and takes for a tumor: FROC, by size and site, and the competition metric.
 
     python benchmarks/froc.py runs/detector/model.safetensors --cases 60 --seed 2000000011 --rows froc.csv \\
         --curve froc.png --write detector.safetensors
 
-A candidate within the tumor, or within 5 mm of it, finds it; of several the most probable one. Of the others, those in
-nodules that a phantom has besides its tumor count neither way; all others are false. The competition metric (LUNA16) is
+A lesion with F1 above 0.2, or half of it within the tumor, finds it; of several the most probable one. Of the others,
+those in nodules that a phantom has besides its tumor count neither way; all others are false. The competition metric (LUNA16) is
 the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false findings in a scan. Intervals: 95 %, bootstrap over scans.
---write: the model once more, with the operating points that were found here. --rows keeps every candidate: a run that
+--write: the model once more, with the operating points that were found here. --rows keeps every lesion: a run that
 is stopped goes on from there.
 """
 
@@ -20,14 +20,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from clmsda import models, phantoms
-from clmsda.geometry import Volume
+from clmsda.metrics import f1
 from clmsda.models import Model
-from clmsda.segmentation.candidates import candidates
+from clmsda.segmentation.automatic import search
 
-LEAST = 0.02
+LEAST = 0.2
+"""Probability of the least probable lesions that are looked at."""
+LEAST_F1 = 0.2
 NEAR_MM = 5.0
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 COLUMNS = ("seed", "size_mm", "site", "kind", "of", "probability", "x", "y", "z")
@@ -35,7 +36,7 @@ COLUMNS = ("seed", "size_mm", "site", "kind", "of", "probability", "x", "y", "z"
 
 @dataclass(frozen=True)
 class Scan:
-    """found: the probability of its tumor, 0 where no candidate is there. false: of its false candidates."""
+    """found: the probability of its tumor, 0 where no lesion is there. false: of its false lesions."""
 
     size_mm: float
     site: str
@@ -43,22 +44,21 @@ class Scan:
     false: tuple[float, ...]
 
 
-def rows_of(seed: int, matrix: int, detector: Model) -> list[dict[str, str]]:
-    """A row per candidate of a phantom's CT, and one for the tumor where none is."""
+def rows_of(seed: int, matrix: int, detector: Model, outliner: Model) -> list[dict[str, str]]:
+    """A row per lesion that is found in a phantom's CT, and one for the tumor where none is."""
     phantom = phantoms.sample(seed)
     ct, truth = phantoms.scan(phantom, matrix=matrix)
-    size = phantom.tumor_extent()[1]
-    facts = [str(seed), f"{size:.1f}", phantom.tumor.site, phantom.tumor.kind]
-    away = Volume(ndimage.distance_transform_edt(truth.voxels == 0, sampling=ct.grid.spacing_mm), ct.grid)
+    facts = [str(seed), f"{phantom.tumor_extent()[1]:.1f}", phantom.tumor.site, phantom.tumor.kind]
     rows = [[*facts, "tumor", "0", "", "", ""]]
-    for one in candidates(ct, detector, LEAST):
-        index = np.clip(np.rint(ct.grid.to_index(one.center_mm)).astype(int), 0, np.array(ct.grid.shape) - 1)
-        point = np.array(one.center_mm)
+    for one in search(ct, detector, outliner, LEAST, lambda text: None):
+        assert one.measurement
+        point, mask, tumor = np.array(one.measurement.center_mm), one.mask.voxels, truth.voxels > 0
         nodule = any(
             np.linalg.norm(point - other.center_mm) < 1.3 * other.radius_mm + NEAR_MM
             for other in phantom.findings.nodules
         )
-        of = "tumor" if away.voxels[tuple(index)] <= NEAR_MM else "nodule" if nodule else "nothing"
+        hit = f1(mask, tumor) > LEAST_F1 or (mask & tumor).sum() > mask.sum() / 2
+        of = "tumor" if hit else "nodule" if nodule else "nothing"
         rows.append([*facts, of, f"{one.probability:.4f}", *(f"{value:.1f}" for value in point)])
     return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
 
@@ -66,10 +66,10 @@ def rows_of(seed: int, matrix: int, detector: Model) -> list[dict[str, str]]:
 def all_rows(model: Path, seeds: range, matrix: int, path: Path) -> list[dict[str, str]]:
     kept = list(csv.DictReader(path.open())) if path.is_file() else []
     known = {row["seed"] for row in kept}
-    detector = models.load(model)
+    detector, outliner = models.load(model), models.load()
     for number, seed in enumerate(seeds, 1):
         if str(seed) not in known:
-            rows = rows_of(seed, matrix, detector)
+            rows = rows_of(seed, matrix, detector, outliner)
             new = not path.is_file()
             with path.open("a", newline="") as file:
                 writer = csv.DictWriter(file, COLUMNS)

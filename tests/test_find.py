@@ -85,7 +85,7 @@ def test_candidates_are_the_middles_the_most_probable_first() -> None:
         assert np.linalg.norm(np.array(one.center_mm) - ball[0]) < 3
 
 
-def test_every_tumor_is_found_outlined_and_numbered_by_probability() -> None:
+def test_every_tumor_is_found_outlined_and_numbered_as_it_is_probable() -> None:
     ct = chest(*BALLS)
     found = find(ct, half_tissue.model(), detector=detector(), sensitivity=1.0)
     assert [lesion.label for lesion in found.lesions] == [1, 2, 3]

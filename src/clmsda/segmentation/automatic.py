@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from clmsda import models
 from clmsda.errors import InputError
 from clmsda.geometry import Volume
@@ -43,16 +45,25 @@ def find(
     `views.search`. sensitivity: the share of tumors to be found on what the detector was measured on, 0..1; by default
     what comes with one false finding in a scan.
 
-    Lesions are numbered by probability, the highest first; there may be none. Raises InputError (NotHounsfield,
-    NoLungs, ModelError, ...) for input that cannot be used.
+    Lesions are numbered in the order in which the detector finds them probable; there may be none. Raises InputError
+    (NotHounsfield, NoLungs, ModelError, ...) for input that cannot be used.
     """
     say = progress or (lambda text: None)
     check_ct(volume)
     seeker = detector if isinstance(detector, Model) else models.load(detector, device, runtime=runtime)
     least = least_probability(seeker, sensitivity)
     outliner = model if isinstance(model, Model) else models.load(model, device, runtime=runtime)
+    lesions = search(volume, seeker, outliner, least, say)
+    return Segmentation(volume.grid, volume.source, f"{outliner.version}, {seeker.version}", tuple(lesions))
+
+
+def search(volume: Volume, detector: Model, outliner: Model, least: float, say: Say) -> list[Lesion]:
+    """The lesions that are at least so probable: the detector's probability times the confidence of the outline.
+
+    What is no tumor has no outline that looks of different size agree on.
+    """
     say("searching the lungs")
-    places = candidates(volume, seeker, least)[:MOST]
+    places = candidates(volume, detector, least)[:MOST]
     lesions: list[Lesion] = []
     for number, place in enumerate(places, 1):
         of = f"candidate {number} of {len(places)}"
@@ -60,9 +71,12 @@ def find(
         if any(holds(lesion.mask, place.center_mm) for lesion in lesions):
             continue
         found = _outlined(volume, place, outliner, len(lesions) + 1, lambda what, of=of: say(f"{of}: {what}"))  # type: ignore[misc]
-        if found is not None and (found := distinct(found, lesions, volume)).measurement:
-            lesions.append(replace(found, probability=place.probability))
-    return Segmentation(volume.grid, volume.source, f"{outliner.version}, {seeker.version}", tuple(lesions))
+        if found is None or not (found := distinct(found, lesions, volume)).measurement:
+            continue
+        probability = place.probability * float(np.nan_to_num(found.confidence, nan=1.0))
+        if probability >= least:
+            lesions.append(replace(found, probability=probability))
+    return lesions
 
 
 def _outlined(volume: Volume, place: Candidate, model: Model, label: int, say: Say) -> Lesion | None:
