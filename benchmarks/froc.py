@@ -4,8 +4,8 @@
         --curve froc.png --write detector.safetensors
 
 A lesion with F1 above 0.2, or half of it within the tumor, finds it; of several the most probable one. Of the others,
-those in nodules that a phantom has besides its tumor count neither way; all others are false. The competition metric (LUNA16) is
-the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false findings in a scan. Intervals: 95 %, bootstrap over scans.
+those in nodules that a phantom has besides its tumor count neither way; all others are false. The competition metric is
+LUNA16's, the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false ones in a scan. Intervals: 95 %, bootstrap.
 --write: the model once more, with the operating points that were found here. --rows keeps every lesion: a run that
 is stopped goes on from there.
 """

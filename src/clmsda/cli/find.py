@@ -38,7 +38,7 @@ def find(
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="Share of tumors to be found, as measured on phantoms; by default what comes with one false finding.",
+            help="Share of tumors to be found, as measured on phantoms; by default what comes with two false findings.",
         ),
     ] = None,
     series: Annotated[

@@ -14,7 +14,7 @@ from clmsda.geometry import Volume
 from clmsda.images import check_ct
 from clmsda.measurements import bounding_box, measure
 from clmsda.models import Model
-from clmsda.prompts import Correction, Point, Prompt, PromptError, Request, check, requests
+from clmsda.prompts import Correction, Prompt, PromptError, Request, check, requests
 from clmsda.prompts.kinds import PointMm
 from clmsda.segmentation.answer import reaches_end
 from clmsda.segmentation.borders import FAINT, missing_border
@@ -22,9 +22,6 @@ from clmsda.segmentation.corrections import by_rule
 from clmsda.segmentation.lesion import Lesion, Segmentation
 from clmsda.segmentation.walk import walk
 from clmsda.segmentation.whole import whole
-
-UNSURE = 0.6
-"""Below this confidence a click is looked at again, from the middle of what it led to."""
 
 SAME = 0.5
 """From this share of it within an earlier lesion on, a lesion is that one once more."""
@@ -62,7 +59,7 @@ def segment(
     for label, request in enumerate(wanted, 1):
         of = f"lesion {label} of {len(wanted)}"
         say(of)
-        found = _surest(volume, request, model, label, lambda what, of=of: say(f"{of}: {what}"))  # type: ignore[misc]
+        found = lesion_at_prompt(volume, request, model, label, lambda what, of=of: say(f"{of}: {what}"))  # type: ignore[misc]
         lesions.append(distinct(found, lesions, volume))
     return Segmentation(volume.grid, volume.source, model.version, tuple(lesions))
 
@@ -103,27 +100,6 @@ def _check_model(wanted: Sequence[Request], model: Model) -> None:
             f"the model {model.name} takes no corrections: expected a point, a RECIST line or a box alone; "
             "use one that was trained with patches.corrections, such as the one called second"
         )
-
-
-def _surest(volume: Volume, request: Request, model: Model, label: int, say: Callable[[str], None]) -> Lesion:
-    """The lesion at a prompt; where one point led to an unsure one, looked at again from its middle.
-
-    Near a large tumor's edge its size is easily taken for that of a part. The surer one counts, if it holds the point.
-    """
-    first = lesion_at_prompt(volume, request, model, label, say)
-    alone = isinstance(request.prompt, Point) and not request.corrections and request.mask is None
-    if not alone or first.measurement is None or not first.confidence < UNSURE:
-        return first
-    middle = Request(Point(first.measurement.center_mm))
-    try:
-        check(middle, volume)
-    except PromptError:  # air, in a hollow of it
-        return first
-    say("looking again, from its middle")
-    second = lesion_at_prompt(volume, middle, model, label, say)
-    if second.confidence > first.confidence and holds(second.mask, request.center_mm):
-        return replace(second, prompt=request.prompt)
-    return first
 
 
 def holds(mask: Volume, point_mm: PointMm) -> bool:
