@@ -59,15 +59,14 @@ class Rows:
 
 
 def characteristics(cases: Sequence[Case]) -> Rows:
-    """Table 1: patients, tumors by histology, sizes, spacings."""
-    known = Counter(case.histology or "unknown" for case in cases)
-    histologies = sorted(known.items(), key=lambda item: (item[0] == "unknown", -item[1], item[0]))
+    """Table 1: patients, tumors by histology and collection, sizes, spacings."""
     sizes = np.array([case.size_mm for case in cases]) / 10
     deviation = f" ± {sizes.std(ddof=1):.2f}" if len(sizes) > 1 else ""
     rows = [
         ("Patients", str(len({case.patient for case in cases}))),
         ("Tumors", str(len(cases))),
-        *((f"Histology: {name}", _share(count, len(cases))) for name, count in histologies),
+        *_shares("Histology", [case.histology for case in cases]),
+        *(_shares("Collection", [case.collection for case in cases]) if any(c.collection for c in cases) else ()),
         ("Size, mean ± SD, cm", f"{sizes.mean():.2f}{deviation}"),
         ("Size, range, cm", _range(sizes, 2)),
         ("Volume, median (range), ml", _median([case.volume_ml for case in cases], 1)),
@@ -117,6 +116,7 @@ def draw_histogram(axes: Axes, cases: Sequence[Case], colors: Mapping[int, str],
     sizes = np.array([case.size_mm for case in cases])
     edges = np.arange(0, max(SIZE_LIMITS_MM[-1], sizes.max()) + bin_mm + 1e-9, bin_mm)
     per_group = [[case.size_mm / 10 for case in cases if case.size_group == group] for group in GROUPS]
+    axes.margins(y=0.3)  # room for the legend
     # a tumor of exactly 3 or 5 cm is of the lower group: bins are open on the left
     axes.hist(
         [np.nextafter(own, 0) for own in per_group],
@@ -141,12 +141,19 @@ def draw_histogram(axes: Axes, cases: Sequence[Case], colors: Mapping[int, str],
 
 def _counts(cases: Sequence[Case]) -> tuple[str, ...]:
     per_group = [_share(sum(case.size_group == group for case in cases), len(cases)) for group in GROUPS]
-    mean = f"{np.mean([case.size_mm for case in cases]) / 10:.2f}"
+    mean = f"{np.mean([case.size_mm for case in cases]) / 10:.2f}" if cases else ""
     return (*per_group, str(len(cases)), str(len({case.patient for case in cases})), mean)
 
 
+def _shares(what: str, values: Sequence[str]) -> list[tuple[str, str]]:
+    """A row for each value that occurs, the most frequent first, the unknown last."""
+    counts = Counter(value or "unknown" for value in values).items()
+    ranked = sorted(counts, key=lambda item: (item[0] == "unknown", -item[1], item[0]))
+    return [(f"{what}: {name}", _share(count, len(values))) for name, count in ranked]
+
+
 def _share(count: int, total: int) -> str:
-    return f"{count} ({100 * count / total:.0f} %)"
+    return f"{count} ({100 * count / total:.0f} %)" if total else "0"
 
 
 def _range(values: Sequence[float] | np.ndarray, digits: int) -> str:
