@@ -56,6 +56,10 @@ def import_(
     label: Annotated[
         str, typer.Option(metavar="NAME|NUMBER", help="Which label of the masks is tumor, where there are others.")
     ] = "",
+    every: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Take each N-th slice, of CTs resampled from thicker slices."),
+    ] = 1,
     workers: Annotated[
         int, typer.Option(min=0, help="Processes; 0 takes one per processor. Each needs up to 1.5 GB.")
     ] = 0,
@@ -67,7 +71,7 @@ def import_(
     from clmsda.cohorts.importing import NothingImported, import_cases
     from clmsda.files import make_folder
 
-    listing = _list(kind, source, clinical, histology or [], label)
+    listing = _list(kind, source, clinical, histology or [], label).thinned(every)
     make_folder(out)  # a refusal before the bar is all that is said
     try:
         with _progress("Importing") as progress:

@@ -69,11 +69,15 @@ def status(out: Folder) -> None:
 def report(
     out: Folder,
     to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the report goes; else OUT/report.")] = None,
+    collection: Annotated[
+        str, typer.Option(metavar="NAME", help="Report the cases of one collection of the cohort alone.")
+    ] = "",
 ) -> None:
     """Tables, figures and one HTML page of a study, finished or not."""
+    from clmsda.studies.config import slug
     from clmsda.studies.report import write_report
 
-    page = write_report(out, to or out / "report")
+    page = write_report(out, to or out / f"report{'-' * bool(collection)}{slug(collection)}", collection)
     typer.echo(f"report: {page}")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clmsda.cohorts.cohort import CohortError
@@ -24,6 +24,7 @@ class Candidate:
     the importer has sorted them; else `series` may name one of several.
     mask: a voxel file, an RTSTRUCT or a DICOM SEG. roi: the region of the latter two that is the tumor, and all of
     the tumor. labels: the values in a voxel file that are tumor; without any, each that is not 0 is one.
+    every: only each so manieth slice is taken, of CTs that were resampled from thicker ones.
     """
 
     case: str
@@ -35,6 +36,8 @@ class Candidate:
     roi: str = ""
     labels: tuple[int, ...] = ()
     histology: str = ""
+    collection: str = ""
+    every: int = 1
 
 
 @dataclass(frozen=True, order=True)
@@ -52,6 +55,10 @@ class Listing:
 
     candidates: tuple[Candidate, ...]
     exclusions: tuple[Exclusion, ...]
+
+    def thinned(self, every: int) -> Listing:
+        """The same, of which each `every`-th slice is to be read."""
+        return Listing(tuple(replace(one, every=every) for one in self.candidates), self.exclusions)
 
 
 def read_exclusions(folder: Path) -> list[Exclusion]:

@@ -30,7 +30,7 @@ from clmsda.geometry import Grid, Volume
 TABLE = "cohort.csv"
 NAME = r"^\w[\w .+=@-]*$"
 """What a case may be called: its name is also that of its files."""
-NOT_STUDIED = ("image", "mask", "series", "roi", "histology")
+NOT_STUDIED = ("image", "mask", "series", "roi", "histology", "collection")
 """Columns that no split, training or score depends on."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -51,8 +51,8 @@ class Case:
     slab_affine: from (slice, row, column) of the slab to LPS mm, twelve numbers, row by row.
     tumor_slices: first and last slice with tumor, counted in the slab.
     series, roi: which DICOM series in `image`, and which region of `mask`, where there is a choice.
-    histology: in lower case, where the source tells.
-    slab_crc32: of the voxels of both slabs when they were written. Tables without the last four columns open, too.
+    histology: in lower case, where the source tells. collection: of several in one cohort.
+    slab_crc32: of the voxels of both slabs when they were written. Tables without the last five columns open, too.
     """
 
     case: Annotated[str, Field(pattern=NAME)]
@@ -70,6 +70,7 @@ class Case:
     series: str = ""
     roi: str = ""
     histology: str = ""
+    collection: str = ""
     slab_crc32: str = ""
 
 

@@ -59,15 +59,14 @@ class Rows:
 
 
 def characteristics(cases: Sequence[Case]) -> Rows:
-    """Table 1: patients, tumors by histology, sizes, spacings."""
-    known = Counter(case.histology or "unknown" for case in cases)
-    histologies = sorted(known.items(), key=lambda item: (item[0] == "unknown", -item[1], item[0]))
+    """Table 1: patients, tumors by histology and collection, sizes, spacings."""
     sizes = np.array([case.size_mm for case in cases]) / 10
     deviation = f" ± {sizes.std(ddof=1):.2f}" if len(sizes) > 1 else ""
     rows = [
         ("Patients", str(len({case.patient for case in cases}))),
         ("Tumors", str(len(cases))),
-        *((f"Histology: {name}", _share(count, len(cases))) for name, count in histologies),
+        *_shares("Histology", [case.histology for case in cases]),
+        *(_shares("Collection", [case.collection for case in cases]) if any(c.collection for c in cases) else ()),
         ("Size, mean ± SD, cm", f"{sizes.mean():.2f}{deviation}"),
         ("Size, range, cm", _range(sizes, 2)),
         ("Volume, median (range), ml", _median([case.volume_ml for case in cases], 1)),
@@ -143,6 +142,13 @@ def _counts(cases: Sequence[Case]) -> tuple[str, ...]:
     per_group = [_share(sum(case.size_group == group for case in cases), len(cases)) for group in GROUPS]
     mean = f"{np.mean([case.size_mm for case in cases]) / 10:.2f}"
     return (*per_group, str(len(cases)), str(len({case.patient for case in cases})), mean)
+
+
+def _shares(what: str, values: Sequence[str]) -> list[tuple[str, str]]:
+    """A row for each value that occurs, the most frequent first, the unknown last."""
+    counts = Counter(value or "unknown" for value in values).items()
+    ranked = sorted(counts, key=lambda item: (item[0] == "unknown", -item[1], item[0]))
+    return [(f"{what}: {name}", _share(count, len(values))) for name, count in ranked]
 
 
 def _share(count: int, total: int) -> str:

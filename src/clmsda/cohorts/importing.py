@@ -107,6 +107,7 @@ def import_one(folder: Path, candidate: Candidate) -> Outcome:
             series=candidate.series,
             roi=candidate.roi or " ".join(map(str, candidate.labels)),
             histology=candidate.histology,
+            collection=candidate.collection,
         )
     except OutputError:
         raise

@@ -15,7 +15,7 @@ from clmsda.cohorts.parts import rows
 from clmsda.images.voxel_files import READ_SUFFIXES, is_voxel_file
 
 REQUIRED = ("image", "mask")
-OPTIONAL = ("case", "patient", "series", "roi", "label", "histology")
+OPTIONAL = ("case", "patient", "series", "roi", "label", "histology", "collection")
 
 _MASK = r"(?:masks?|labels?|seg|segmentations?|gtv|lesion|nodule|tumou?r)"
 _IMAGE = r"(?:ct|images?|scan|volume)"
@@ -40,7 +40,7 @@ def pairs(source: Path | str, label: str = "") -> Listing:
 def _patients(source: Path) -> dict[str, dict[str, str]]:
     """What a table beside the folder (lesions.csv) says of its cases, by name; nothing where there is none.
 
-    Its column `case` holds FOLDER/NAME; `patient` and `histology` are taken. Raises CohortError.
+    Its column `case` holds FOLDER/NAME; `patient`, `histology` and `collection` are taken. Raises CohortError.
     """
     table = source.resolve().parent / "lesions.csv"
     if not table.is_file():
@@ -93,6 +93,7 @@ def _row(cells: dict[str, str], path: Path, line: int, labels: tuple[int, ...]) 
         roi=row.get("roi", ""),
         labels=(int(own),) if own else labels,
         histology=row.get("histology", "").casefold(),
+        collection=row.get("collection", ""),
     )
 
 
@@ -118,9 +119,16 @@ def _from_folder(source: Path, labels: tuple[int, ...], told: Mapping[str, Mappi
         own_images, own_masks = images.get(key, []), masks.get(key, [])
         if len(own_images) == len(own_masks) == 1:
             row = told.get(key.name, {})
-            patient, histology = row.get("patient") or key.name, (row.get("histology") or "").casefold()
-            image, mask = own_images[0], own_masks[0]
-            candidates.append(Candidate(key.name, patient, image, mask, labels=labels, histology=histology))
+            one = Candidate(
+                case=key.name,
+                patient=row.get("patient") or key.name,
+                image=own_images[0],
+                mask=own_masks[0],
+                labels=labels,
+                histology=(row.get("histology") or "").casefold(),
+                collection=row.get("collection") or "",
+            )
+            candidates.append(one)
             continue
         files = [*own_images, *own_masks]
         listed = ", ".join(str(path.relative_to(source)) for path in files)

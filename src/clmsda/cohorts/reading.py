@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class Tumor:
 def read_tumor(candidate: Candidate) -> Tumor:
     """Raises InputError for whatever cannot be read or holds no tumor, in the words of the reader that refused it."""
     with damage_named(f"{candidate.image} or {candidate.mask}", "their content is not as their formats have it"):
-        return _read(candidate)
+        return _thinned(_read(candidate), candidate.every)
 
 
 def _read(candidate: Candidate) -> Tumor:
@@ -52,6 +53,23 @@ def _read(candidate: Candidate) -> Tumor:
     mask = read_mask(candidate.mask, grid=grid, roi=candidate.roi or None)
     voxels, left_out = one_tumor(mask, candidate.labels)
     return Tumor(grid, slices, Volume(voxels, grid, mask.source), tuple(left_out))
+
+
+def _thinned(tumor: Tumor, every: int) -> Tumor:
+    """Each `every`-th slice of a CT and its mask, from the first on. Raises EmptyMask where the tumor lies between."""
+    if every == 1:
+        return tumor
+    affine = tumor.grid.affine.copy()
+    affine[:3, 0] *= every
+    voxels = tumor.mask.voxels[::every]
+    if not voxels.any():
+        raise EmptyMask(f"{tumor.mask.source or 'the mask'} has no tumor on each {every}th slice: take more of them")
+    grid = Grid(voxels.shape, affine)
+
+    def slices(low: int, high: int) -> Iterable[NDArray]:
+        return islice(tumor.slices(low * every, (high - 1) * every + 1), None, None, every)
+
+    return Tumor(grid, slices, Volume(voxels, grid, tumor.mask.source), tumor.left_out)
 
 
 def _check_drawn_on(candidate: Candidate, series: str) -> None:

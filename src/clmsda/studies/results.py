@@ -9,7 +9,7 @@ An unfinished study is read as far as it is: `Results.missing` says what is not 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -189,6 +189,17 @@ def open_cohort(results: Results) -> tuple[Cohort | None, str]:
             f"{used.digest[:12]}): what shows its CT and its tumors is left out"
         )
     return cohort, ""
+
+
+def of_collection(results: Results, cohort: Cohort, collection: str) -> tuple[Results, Cohort]:
+    """The scores of one collection's cases, and these cases. Raises StudyError where the cohort has none of it."""
+    names = {case.case for case in cohort.cases if case.collection == collection}
+    if not names:
+        found = ", ".join(sorted({case.collection for case in cohort.cases if case.collection})) or "none"
+        raise StudyError(f"{cohort.folder}: expected cases of the collection {collection!r}, found {found}")
+    scores = tuple(score for score in results.scores if score.case in names)
+    slices = tuple(one for one in results.slices if one.case in names)
+    return replace(results, scores=scores, slices=slices), cohort.subset(names)
 
 
 def _in_order(study: Study, folds: int) -> list[Run]:

@@ -65,6 +65,8 @@ class DataConfig:
         validation always sees (`phantoms.CAVITIES`).
     cohorts: real tumors that take the place of so many phantoms, each cohort with its share.
     samples_per_slice: augmented samples of each tumor slice per epoch of a cohort (the paper: five).
+    slice_step_mm: 2-D samples are of one tumor slice, drawn anew in every epoch, in each so many mm of a cohort's
+        tumors; None for each slice. Slices that were resampled from thicker ones tell no more than these.
     validation_fraction: share of a cohort's patients held out, stratified by size group.
     split, fold: a split file (`clmsda cohort split`) and which of its folds, counted from 0, decide instead
         who is trained on and who is held out; a split of one fold needs no `fold`.
@@ -81,6 +83,7 @@ class DataConfig:
     cavity_share: Annotated[float, Field(ge=0, le=1)] | None = None
     cohorts: tuple[CohortShare, ...] = ()
     samples_per_slice: Annotated[int, Field(gt=0)] = 5
+    slice_step_mm: Positive | None = None
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     split: str | None = None
     fold: Annotated[int, Field(ge=0)] | None = None

@@ -106,8 +106,8 @@ def open_samples(config: TrainingConfig) -> tuple[Samples, Samples, TrainingConf
     mean = config.patches.mean_size_mm or float(np.mean([case.size_mm for case in training.cases]))
     patches = replace(config.patches, reference_spacing_mm=float(spacing), mean_size_mm=round(mean, 3))
     return (
-        CohortSamples(training, patches, views, config.seed, data.samples_per_slice),
-        CohortSamples(validation, patches, still, config.seed, 1),
+        CohortSamples(training, patches, views, config.seed, data.samples_per_slice, data.slice_step_mm),
+        CohortSamples(validation, patches, still, config.seed, 1, data.slice_step_mm),
         replace(config, patches=patches),
     )
 
@@ -221,23 +221,32 @@ class PhantomSamples:
 
 
 class CohortSamples:
-    """Tumor slices (2-D) or whole tumors (3-D) of real or synthetic CTs, read from mapped slabs."""
+    """Tumor slices (2-D) or whole tumors (3-D) of real or synthetic CTs, read from mapped slabs.
 
-    def __init__(self, cohort: Cohort, patches: PatchConfig, views: ViewConfig, seed: int, repeats: int) -> None:
+    step_mm: see `DataConfig.slice_step_mm`.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        patches: PatchConfig,
+        views: ViewConfig,
+        seed: int,
+        repeats: int,
+        step_mm: float | None = None,
+    ) -> None:
         self.cohort, self.patches, self.views, self.seed = cohort, patches, views, seed
-        slices = [
-            (case, k)
-            for case in cohort.cases
-            for k in (range(case.tumor_slices[0], case.tumor_slices[1] + 1) if patches.spatial_dims == 2 else [0])
-        ]
-        self.entries: list[tuple[Case, int]] = slices * repeats
+        flat = patches.spatial_dims == 2
+        slabs = [(case, part) for case in cohort.cases for part in (_steps(case, step_mm) if flat else [range(1)])]
+        self.entries: list[tuple[Case, range]] = slabs * repeats
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def pair(self, epoch: int, number: int) -> Pair:
-        case, k = self.entries[number]
+        case, slices = self.entries[number]
         rng = np.random.default_rng([self.seed, epoch, number])
+        k = slices[rng.integers(len(slices))] if len(slices) > 1 else slices[0]
         image, mask = self.cohort.slab(case)
         center = np.array(case.center_mm)
         click, marks = _prompt(mask, center, self.views, rng)
@@ -256,6 +265,13 @@ class CohortSamples:
             return hu, torch.from_numpy(share), torch.from_numpy(seen)
 
         return _pair(Subject(case.size_mm, center, marks, directions, mask, show), self.patches, self.views, rng)
+
+
+def _steps(case: Case, step_mm: float | None) -> list[range]:
+    """The tumor's slices in steps of so many mm, the last of which may be shorter; each alone without a step."""
+    first, last = case.tumor_slices
+    step = max(1, round(step_mm / case.slice_mm)) if step_mm else 1
+    return [range(k, min(k + step, last + 1)) for k in range(first, last + 1, step)]
 
 
 class Subject(NamedTuple):

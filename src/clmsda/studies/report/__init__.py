@@ -10,27 +10,35 @@ from __future__ import annotations
 from pathlib import Path
 
 from clmsda.files import make_folder, replacing
+from clmsda.studies.config import StudyError
 from clmsda.studies.report.figures import all_plates, render
 from clmsda.studies.report.page import page
 from clmsda.studies.report.table import to_csv, to_latex, to_text
 from clmsda.studies.report.tables import all_tables
-from clmsda.studies.results import open_cohort, read_results
+from clmsda.studies.results import of_collection, open_cohort, read_results
 
 FIGURE_KINDS = ("png", "svg")
 
 
-def write_report(study_folder: Path | str, out: Path | str) -> Path:
+def write_report(study_folder: Path | str, out: Path | str, collection: str = "") -> Path:
     """Report a study, finished or not, into the folder `out`; returns the path of the page.
 
+    collection: whose cases alone are reported, where the cohort has several; all were trained on together.
     Everything is made before anything is written, the page last. A figure that an earlier report had and this
     one cannot draw is removed. Raises StudyError for a folder that is no study or damaged, CohortError, OutputError.
     """
     results = read_results(study_folder)
     cohort, no_cohort = open_cohort(results)
+    notices = [no_cohort] if no_cohort else []
+    if collection:
+        if cohort is None:
+            raise StudyError(f"which cases are of {collection} is not known: {no_cohort}")
+        results, cohort = of_collection(results, cohort, collection)
+        notices = [f"cases of {collection} alone: {len(cohort.cases)} of all that were trained on and tested"]
     tables = all_tables(results, cohort)
     plates = all_plates(results, cohort, no_cohort)
     drawn = {plate.name: render(plate) for plate in plates}
-    html = page(results, tables, plates, drawn, notices=[*([no_cohort] if no_cohort else []), *results.missing])
+    html = page(results, tables, plates, drawn, notices=[*notices, *results.missing])
     out = make_folder(out)
     for table in tables:
         for suffix, text in (("csv", to_csv(table)), ("tex", to_latex(table)), ("md", to_text(table))):

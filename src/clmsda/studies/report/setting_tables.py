@@ -100,7 +100,9 @@ def _augmentation(config: TrainingConfig) -> str:
 def _samples(config: TrainingConfig) -> str:
     if config.data.source == PHANTOMS:
         return f"{config.data.samples_per_epoch} phantoms per epoch"
-    return f"{config.data.samples_per_slice} per tumor slice and epoch"
+    step = config.data.slice_step_mm
+    each = "tumor" if config.network.spatial_dims == 3 else f"{step:g} mm of tumor" if step else "tumor slice"
+    return f"{config.data.samples_per_slice} per {each} and epoch"
 
 
 def _network(config: TrainingConfig) -> str:
