@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,12 @@ def test_characteristics_are_those_of_the_cases() -> None:
         "Distance between slices, median (range), mm": "3.00 (3.00 to 5.00)",
     }
     assert dict(characteristics(CASES[:1]).rows)["Size, mean ± SD, cm"] == "1.00"  # one tumor has no deviation
+
+
+def test_collections_are_counted_where_there_are_any() -> None:
+    cases = [replace(one, collection=name) for one, name in zip(CASES, ["B", "A", "B", "B", ""], strict=True)]
+    rows = [row for row in characteristics(cases).rows if row[0].startswith("Collection")]
+    assert rows == [("Collection: B", "3 (60 %)"), ("Collection: A", "1 (20 %)"), ("Collection: unknown", "1 (20 %)")]
 
 
 def test_tumors_are_counted_by_size_group_and_part() -> None:

@@ -55,6 +55,31 @@ def test_every_tumor_becomes_a_case(source: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "cohort").iterdir()) == ["cohort.csv", "exclusions.csv", "slabs"]
 
 
+def test_one_slice_in_several_is_taken(source: Path, tmp_path: Path) -> None:
+    whole, _ = import_cases(tmp_path / "whole", pairs(source))
+    thin, _ = import_cases(tmp_path / "thin", pairs(source).thinned(3))
+    for all_slices, some in zip(whole.cases, thin.cases, strict=True):
+        assert (some.every, some.slice_mm) == (3, 3 * all_slices.slice_mm)
+        image, mask = read_ct(source / "images" / f"{some.case}.nii"), ball(SIZES_MM[some.case])
+        slab, slab_mask = thin.slab(some)
+        assert slab_mask.voxels.any()
+        for k in range(len(slab.voxels)):  # each lies where it was, and is what it was
+            where = round(float(GRID.to_index(slab.grid.to_lps((k, 0, 0)))[0]))
+            assert where % 3 == 0
+            assert (slab.voxels[k] == image.voxels[where]).all()
+            assert (slab_mask.voxels[k] == mask.voxels[where]).all()
+    with pytest.raises(CohortError, match="holds a case a of each slice in 3, not in 1: import into another folder"):
+        import_cases(tmp_path / "thin", pairs(source))
+
+
+def test_a_tumor_between_the_slices_that_are_taken_is_left_out(tmp_path: Path) -> None:
+    write_pair(tmp_path / "a.nii", tmp_path / "a_mask.nii", ball(6.0, GRID.to_lps((7, 18, 30))))
+    write_pair(tmp_path / "b.nii", tmp_path / "b_mask.nii", ball(40.0))
+    cohort, (exclusion,) = import_cases(tmp_path / "cohort", pairs(tmp_path).thinned(4))
+    assert [case.case for case in cohort.cases] == ["b"]
+    assert exclusion.patient == "a" and "no tumor on the one slice in 4 that is taken" in exclusion.reason
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.uint16])
 def test_voxels_of_any_type_become_the_same_hounsfield_units(tmp_path: Path, dtype: type) -> None:
     image, mask = tmp_path / "a.nii", tmp_path / "a_mask.nii"

@@ -205,19 +205,28 @@ def test_a_csv_names_pairs_of_any_kind(tmp_path: Path) -> None:
     write_table(
         tmp_path / "pairs.csv",
         [
-            ["case", "patient", "image", "mask", "roi", "histology", "label"],
-            ["one", "P1", "images/a.nii", "masks/a.nii", "", "", "1"],
-            ["two", "P1", "dicom", "rt/rt1.dcm", "Tumor", "Adenocarcinoma", ""],
-            ["three", "", "dicom", "rt/rt1.dcm", "", "", ""],
+            ["case", "patient", "image", "mask", "roi", "histology", "label", "collection"],
+            ["one", "P1", "images/a.nii", "masks/a.nii", "", "", "1", "NSCLC"],
+            ["two", "P1", "dicom", "rt/rt1.dcm", "Tumor", "Adenocarcinoma", "", ""],
+            ["three", "", "dicom", "rt/rt1.dcm", "", "", "", ""],
         ],
     )
     cohort, (exclusion,) = import_cases(tmp_path / "cohort", pairs(tmp_path / "pairs.csv"))
     one, two = cohort.cases
-    assert [(c.case, c.patient, c.roi, c.histology) for c in (one, two)] == [
-        ("one", "P1", "1", ""), ("two", "P1", "Tumor", "adenocarcinoma"),
+    assert [(c.case, c.patient, c.roi, c.histology, c.collection) for c in (one, two)] == [
+        ("one", "P1", "1", "", "NSCLC"), ("two", "P1", "Tumor", "adenocarcinoma", ""),
     ]  # fmt: skip
     assert two.size_mm == pytest.approx(measure(ball(24.0)).size_mm, abs=1e-3)
     assert exclusion.patient == "three" and "2 regions: choose one by name: 'Heart', 'Tumor'" in exclusion.reason
+
+
+def test_a_table_beside_a_folder_tells_who_its_cases_are(tmp_path: Path) -> None:
+    write_folder(tmp_path / "cubes", {"a": 20.0, "b": 20.0})
+    rows = [["case", "patient", "histology", "collection"], ["cubes/a", "P1", "Adenocarcinoma", "NSCLC"]]
+    write_table(tmp_path / "lesions.csv", [*rows, ["others/b", "P2", "Other", "LIDC"]])
+    a, b = pairs(tmp_path / "cubes").candidates
+    assert (a.case, a.patient, a.histology, a.collection) == ("a", "P1", "adenocarcinoma", "NSCLC")
+    assert (b.case, b.patient, b.histology, b.collection) == ("b", "b", "", "")
 
 
 def test_a_region_of_a_voxel_file_is_refused(tmp_path: Path) -> None:

@@ -188,13 +188,13 @@ def test_the_digest_changes_with_a_voxel(cohort: Path, lopsided: Volume, lesion:
 
 
 def test_a_table_of_before_some_columns_opens(cohort: Path) -> None:
-    def drop_last_five(header: list[str], rows: list[list[str]]) -> None:
-        assert header[-5:] == ["series", "roi", "histology", "collection", "slab_crc32"]
+    def drop_last_six(header: list[str], rows: list[list[str]]) -> None:
+        assert header[-6:] == ["series", "roi", "histology", "collection", "every", "slab_crc32"]
         for row in (header, *rows):
-            del row[-5:]
+            del row[-6:]
 
     before = Cohort.open(cohort)
-    rewritten(cohort, drop_last_five)
+    rewritten(cohort, drop_last_six)
     after = Cohort.open(cohort)
     assert [one.size_mm for one in after.cases] == [one.size_mm for one in before.cases]
     assert {one.histology for one in after.cases} == {""}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from small_study import SIZES_MM
 from study_folder import run_folder, write_phantom_cohort, write_study
 
 from clmsda.cohorts import Cohort
+from clmsda.cohorts.cohort import write_table
 from clmsda.files import OutputError
 from clmsda.patches import PatchConfig
 from clmsda.studies.config import StudyError
@@ -23,7 +25,7 @@ from clmsda.studies.report.figures.slices import cut_slice
 from clmsda.studies.report.figures.style import COLORS, MARKERS, render
 from clmsda.studies.report.page import SECTIONS, page
 from clmsda.studies.report.tables import all_tables
-from clmsda.studies.results import Results, open_cohort, read_results
+from clmsda.studies.results import Results, of_collection, open_cohort, read_results
 
 PAPERS = [f"Table {n}" for n in range(1, 7)] + [f"Figure {n}" for n in (1, 2, 6, 7)]
 
@@ -306,6 +308,30 @@ def test_a_cohort_that_changed_is_not_shown_as_if_it_had_not(study: Path, cohort
     opened, why = open_cohort(read_results(study))
     assert opened is None and "has changed since the study was run" in why
     assert all_tables(read_results(study), None)[2].notes == ("This study's cohort could not be read.",)
+
+
+def test_one_collection_is_reported_alone(tmp_path: Path) -> None:
+    cohort = write_phantom_cohort(tmp_path / "cohort")
+    names = ["A" if number % 2 else "B" for number in range(len(cohort.cases))]
+    write_table(cohort.folder, [replace(case, collection=name) for case, name in zip(cohort.cases, names, strict=True)])
+    cohort = Cohort.open(cohort.folder)
+    write_study(tmp_path / "study", cohort, folds=2, seeds=(1,), predictions=False)
+    results, (whole, _) = read_results(tmp_path / "study"), open_cohort(read_results(tmp_path / "study"))
+    assert whole is not None
+    part, cases = of_collection(results, whole, "A")
+    wanted = {case.case for case in cohort.cases if case.collection == "A"}
+    assert {case.case for case in cases.cases} == wanted == {score.case for score in part.scores}
+    assert {one.case for one in part.slices} == wanted
+    assert part.percent("U-Net", "oracle", "f1").n == len(wanted) < results.percent("U-Net", "oracle", "f1").n
+    tables = all_tables(part, cases)  # of 13 all but Table 2 (settings) and Table 5 (the paper's alone)
+    assert sum("Cases of A alone." in table.caption for table in tables) == 11
+    assert tables[0].rows[1][:2] == ("Tumors", str(len(wanted)))
+    with pytest.raises(StudyError, match="expected cases of the collection 'C', found A, B"):
+        write_report(tmp_path / "study", tmp_path / "none", "C")
+    assert not (tmp_path / "none").exists()
+    shutil.rmtree(cohort.folder)
+    with pytest.raises(StudyError, match=r"which cases are of A is not known: the cohort .* is not there any more"):
+        write_report(tmp_path / "study", tmp_path / "none", "A")
 
 
 def test_names_are_escaped(study: Path) -> None:

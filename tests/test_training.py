@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import default_collate
 
 from clmsda import models, phantoms, tensor_files
-from clmsda.cohorts import add_case
+from clmsda.cohorts import Cohort, add_case
 from clmsda.geometry import Grid, Volume
 from clmsda.networks import NetworkConfig
 from clmsda.patches import NO_AUGMENTATION, AugmentationConfig, PatchConfig
@@ -25,7 +25,7 @@ from clmsda.training.checkpoint import HEADER, CheckpointError
 from clmsda.training.config import ConfigError, DataConfig, LossConfig, OptimizationConfig, ViewConfig
 from clmsda.training.loop import _Run, pays_in_half
 from clmsda.training.ranks import Ranks
-from clmsda.training.samples import Pair, open_samples
+from clmsda.training.samples import CohortSamples, Pair, open_samples
 
 SIZES_MM = (14.0, 20.0, 26.0, 34.0, 44.0, 60.0)
 
@@ -244,6 +244,25 @@ def test_samples_depend_on_seed_epoch_and_number_alone(cohort: Path) -> None:
     first, again = training.pair(3, 2), training.pair(3, 2)
     assert all(torch.equal(a, b) for a, b in zip(first[:-1], again[:-1], strict=True))  # without a second look
     assert not torch.equal(first.variant, training.pair(4, 2).variant)
+
+
+def test_a_step_shows_one_of_its_slices_anew_in_every_epoch(cohort: Path) -> None:
+    opened = Cohort.open(cohort)
+    patches = PatchConfig(shape=(32, 32), reference_spacing_mm=4.0, mean_size_mm=30.0)
+    views = ViewConfig(augmentation=NO_AUGMENTATION)
+    each, stepped = (CohortSamples(opened, patches, views, 1, 1, step) for step in (None, 15.0))
+    for case in opened.cases:
+        own = [list(slices) for one, slices in stepped.entries if one == case]
+        first, last = case.tumor_slices
+        assert [k for step in own for k in step] == list(range(first, last + 1))  # each slice in one step
+        assert [len(step) for step in own[:-1]] == [3] * (len(own) - 1) and len(own[-1]) <= 3  # of 15 mm, in 5 mm
+    number = next(n for n, (_, slices) in enumerate(stepped.entries) if len(slices) == 3)
+    case, slices = stepped.entries[number]
+    shown = [each.pair(0, each.entries.index((case, range(k, k + 1)))).variant for k in slices]
+    drawn = [stepped.pair(epoch, number).variant for epoch in range(20)]
+    found = [next(k for k, one in enumerate(shown) if torch.equal(one, pair)) for pair in drawn]
+    assert set(found) == {0, 1, 2}
+    assert torch.equal(stepped.pair(3, number).variant, drawn[3])
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(cohort: Path, tmp_path: Path) -> None:

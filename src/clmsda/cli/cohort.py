@@ -58,7 +58,7 @@ def import_(
     ] = "",
     every: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="Take each N-th slice, of CTs resampled from thicker slices."),
+        typer.Option(min=1, metavar="N", help="Take one slice in N, of CTs that were resampled from thicker slices."),
     ] = 1,
     workers: Annotated[
         int, typer.Option(min=0, help="Processes; 0 takes one per processor. Each needs up to 1.5 GB.")

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +70,7 @@ def save_slab(
     image_path: str,
     mask_path: str,
     patient: str = "",
-    **facts: str,
+    **facts: Any,
 ) -> Case:
     """`add_case` without the table, which one process writes where several import; only the slab's slices are read.
 

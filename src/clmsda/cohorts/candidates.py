@@ -24,7 +24,7 @@ class Candidate:
     the importer has sorted them; else `series` may name one of several.
     mask: a voxel file, an RTSTRUCT or a DICOM SEG. roi: the region of the latter two that is the tumor, and all of
     the tumor. labels: the values in a voxel file that are tumor; without any, each that is not 0 is one.
-    every: only each so manieth slice is taken, of CTs that were resampled from thicker ones.
+    every: one slice in so many is taken, from the first on.
     """
 
     case: str

@@ -30,7 +30,7 @@ from clmsda.geometry import Grid, Volume
 TABLE = "cohort.csv"
 NAME = r"^\w[\w .+=@-]*$"
 """What a case may be called: its name is also that of its files."""
-NOT_STUDIED = ("image", "mask", "series", "roi", "histology", "collection")
+NOT_STUDIED = ("image", "mask", "series", "roi", "histology", "collection", "every")
 """Columns that no split, training or score depends on."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -51,8 +51,9 @@ class Case:
     slab_affine: from (slice, row, column) of the slab to LPS mm, twelve numbers, row by row.
     tumor_slices: first and last slice with tumor, counted in the slab.
     series, roi: which DICOM series in `image`, and which region of `mask`, where there is a choice.
-    histology: in lower case, where the source tells. collection: of several in one cohort.
-    slab_crc32: of the voxels of both slabs when they were written. Tables without the last five columns open, too.
+    histology: in lower case, where the source tells. collection: of several in one cohort. every: which slices of the
+        source are in the slab, 1 for all of them.
+    slab_crc32: of the voxels of both slabs when they were written. Tables without the last six columns open, too.
     """
 
     case: Annotated[str, Field(pattern=NAME)]
@@ -71,6 +72,7 @@ class Case:
     roi: str = ""
     histology: str = ""
     collection: str = ""
+    every: Annotated[int, Field(ge=1)] = 1
     slab_crc32: str = ""
 
 

@@ -140,7 +140,7 @@ def draw_histogram(axes: Axes, cases: Sequence[Case], colors: Mapping[int, str],
 
 def _counts(cases: Sequence[Case]) -> tuple[str, ...]:
     per_group = [_share(sum(case.size_group == group for case in cases), len(cases)) for group in GROUPS]
-    mean = f"{np.mean([case.size_mm for case in cases]) / 10:.2f}"
+    mean = f"{np.mean([case.size_mm for case in cases]) / 10:.2f}" if cases else ""
     return (*per_group, str(len(cases)), str(len({case.patient for case in cases})), mean)
 
 
@@ -152,7 +152,7 @@ def _shares(what: str, values: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _share(count: int, total: int) -> str:
-    return f"{count} ({100 * count / total:.0f} %)"
+    return f"{count} ({100 * count / total:.0f} %)" if total else "0"
 
 
 def _range(values: Sequence[float] | np.ndarray, digits: int) -> str:

@@ -108,6 +108,7 @@ def import_one(folder: Path, candidate: Candidate) -> Outcome:
             roi=candidate.roi or " ".join(map(str, candidate.labels)),
             histology=candidate.histology,
             collection=candidate.collection,
+            every=candidate.every,
         )
     except OutputError:
         raise
@@ -183,10 +184,17 @@ def _check_same_source(folder: Path, candidates: Sequence[Candidate], cases: dic
     for one in candidates:
         image, mask = _recorded(folder, one.image), _recorded(folder, one.mask)
         case = cases.get(one.case)
-        if case and (case.image, case.mask) != (image, mask):
-            was, found = (case.image, image) if case.image != image else (case.mask, mask)
+        if case is None:
+            continue
+        for was, found in ((case.image, image), (case.mask, mask)):
+            if was != found:
+                raise CohortError(
+                    f"{folder} already holds a case {one.case} from {was}, not from {found}: import into another folder"
+                )
+        if case.every != one.every:
             raise CohortError(
-                f"{folder} already holds a case {one.case} from {was}, not from {found}: import into another folder"
+                f"{folder} already holds a case {one.case} of each slice in {case.every}, not in {one.every}: import "
+                "into another folder"
             )
 
 

@@ -56,14 +56,14 @@ def _read(candidate: Candidate) -> Tumor:
 
 
 def _thinned(tumor: Tumor, every: int) -> Tumor:
-    """Each `every`-th slice of a CT and its mask, from the first on. Raises EmptyMask where the tumor lies between."""
+    """One slice in `every` of a CT and its mask, from the first on. Raises EmptyMask where the tumor lies between."""
     if every == 1:
         return tumor
     affine = tumor.grid.affine.copy()
     affine[:3, 0] *= every
     voxels = tumor.mask.voxels[::every]
     if not voxels.any():
-        raise EmptyMask(f"{tumor.mask.source or 'the mask'} has no tumor on each {every}th slice: take more of them")
+        raise EmptyMask(f"{tumor.mask.source or 'the mask'} has no tumor on the one slice in {every} that is taken")
     grid = Grid(voxels.shape, affine)
 
     def slices(low: int, high: int) -> Iterable[NDArray]:

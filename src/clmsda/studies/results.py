@@ -63,7 +63,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that a report is made of, in the study's order of variants."""
+    """Everything that a report is made of, in the study's order of variants.
+
+    collection: whose scores alone these are; empty for those of all cases.
+    """
 
     folder: Path
     study: Study
@@ -73,6 +76,7 @@ class Results:
     scores: tuple[Score, ...]
     slices: tuple[SliceScore, ...]
     missing: tuple[str, ...]
+    collection: str = ""
 
     @property
     def rows(self) -> tuple[Variant | Peer, ...]:
@@ -105,8 +109,9 @@ class Results:
         return "hold-out" if self.folds == 1 else f"{self.folds}-fold cross-validation"
 
     def caption(self, words: str) -> str:
-        """A caption that says so where no patient is behind it."""
-        return f"{words} Synthetic phantoms, not patients." if self.cohort.synthetic else words
+        """A caption that says so where no patient is behind it, or one collection alone."""
+        alone = f" Cases of {self.collection} alone." if self.collection else ""
+        return words + alone + " Synthetic phantoms, not patients." * self.cohort.synthetic
 
     def names(self, protocol: str) -> list[str]:
         """Variants, and those peers that were scored under this protocol."""
@@ -199,7 +204,7 @@ def of_collection(results: Results, cohort: Cohort, collection: str) -> tuple[Re
         raise StudyError(f"{cohort.folder}: expected cases of the collection {collection!r}, found {found}")
     scores = tuple(score for score in results.scores if score.case in names)
     slices = tuple(one for one in results.slices if one.case in names)
-    return replace(results, scores=scores, slices=slices), cohort.subset(names)
+    return replace(results, scores=scores, slices=slices, collection=collection), cohort.subset(names)
 
 
 def _in_order(study: Study, folds: int) -> list[Run]:

@@ -29,16 +29,14 @@ def write_report(study_folder: Path | str, out: Path | str, collection: str = ""
     """
     results = read_results(study_folder)
     cohort, no_cohort = open_cohort(results)
-    notices = [no_cohort] if no_cohort else []
     if collection:
         if cohort is None:
             raise StudyError(f"which cases are of {collection} is not known: {no_cohort}")
         results, cohort = of_collection(results, cohort, collection)
-        notices = [f"cases of {collection} alone: {len(cohort.cases)} of all that were trained on and tested"]
     tables = all_tables(results, cohort)
     plates = all_plates(results, cohort, no_cohort)
     drawn = {plate.name: render(plate) for plate in plates}
-    html = page(results, tables, plates, drawn, notices=[*notices, *results.missing])
+    html = page(results, tables, plates, drawn, notices=[*([no_cohort] if no_cohort else []), *results.missing])
     out = make_folder(out)
     for table in tables:
         for suffix, text in (("csv", to_csv(table)), ("tex", to_latex(table)), ("md", to_text(table))):

@@ -44,6 +44,7 @@ def page(
     finished = sum(record.finished for record in results.records)
     facts = {
         "Study": results.study.name,
+        **({"Collection": f"{results.collection} alone"} if results.collection else {}),
         "Validation": results.validation,
         "Patients tested": len({score.patient for score in results.scores}),
         "Methods": ", ".join(row.name for row in results.rows),
