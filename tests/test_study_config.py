@@ -37,7 +37,7 @@ def refusal(folder: Path, text: str, *overrides: str) -> str:
 
 def test_the_studies_that_ship() -> None:
     names = {path.stem for path in SHIPPED}
-    assert names >= {"vhsmc", "nsclc_radiomics", "phantom", "phantom_full", "smoke", "choices"}
+    assert names >= {"vhsmc", "nsclc_radiomics", "phantom", "phantom_full", "smoke", "choices", "nsclc_cubes"}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -60,6 +60,18 @@ def test_the_phantom_study_asks_what_makes_the_method_work() -> None:
         "U-Net on pairs": ("none", True, 1.0),
         "U-Net on pairs without consistency": ("none", True, 0.0),
     }
+
+
+def test_the_study_of_real_cubes_parts_pairs_blocks_consistency_and_dimensions() -> None:
+    (path,) = (path for path in SHIPPED if path.stem == "nsclc_cubes")
+    study = read_study(path)
+    made = {one.name: study.training_config(one, 1, source="cohort") for one in study.variants}
+    found = {name: (c.loss.pairs, c.network.block, c.loss.weight > 0 and c.loss.pairs) for name, c in made.items()}
+    assert found["U-Net on pairs"] == (True, "none", False)
+    assert found["MSDA on pairs"] == (True, "msda", False)
+    assert found["CL-MSDA-Net"] == (True, "msda", True)
+    assert [name for name, c in made.items() if c.network.spatial_dims == 3] == ["3-D CL-MSDA-Net"]
+    assert len(study.seeds) >= 2 and study.split is not None and study.split.folds == 3
 
 
 @pytest.mark.parametrize(("name", "folds", "spacing"), [("vhsmc", 5, 0.52), ("nsclc_radiomics", None, 0.977)])
