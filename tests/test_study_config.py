@@ -133,7 +133,10 @@ TWICE = "[[variants]]\nname = 'CL-MSDA Net'\n"
         (TOML + TWICE, "names that differ in letters or digits, found 'CL-MSDA-Net', 'CL-MSDA Net'"),
         (LEAST + "[[variants]]\nname = '+'", "a name needs a letter or a digit"),
         (LEAST + "[[peers]]\nname = 'x'", "either a folder of predictions or a method"),
-        (LEAST + "[[peers]]\nname = 'x'\nmethod = 'region-growing'\nprotocol = 'oracle'", "starts from a click"),
+        (
+            LEAST + "[[peers]]\nname = 'x'\nmethod = 'region-growing'\nprotocol = 'oracle'",
+            "the protocol of region-growing is prompted, found oracle",
+        ),
         (LEAST.replace('"none"', "{{ folds = 5 }}"), 'set split = "none"'),
         (LEAST.replace('split = "none"', ""), "split: expected a value, found none"),
         (TOML.replace("test_fraction = 0.4", ""), "one of folds, test_fraction and file"),

@@ -15,7 +15,7 @@ from clmsda.images.errors import GridMismatch
 from clmsda.metrics import precision, recall
 from clmsda.prompts import Point
 from clmsda.studies.config import Peer, StudyError
-from clmsda.studies.peers import check_predictions, read_prediction, region_growing
+from clmsda.studies.peers import ball, check_predictions, read_prediction, region_growing
 from clmsda.studies.protocols import Target
 
 
@@ -101,6 +101,15 @@ def test_missing_masks_are_named(tmp_path: Path, target: Target) -> None:
     check_predictions(peer(tmp_path), ["one"])
     with pytest.raises(StudyError, match=r"'nnU-Net'.* each of 3 test cases .*missing: three, two: predict them"):
         check_predictions(peer(tmp_path), ["one", "two", "three"])
+
+
+def test_what_is_dense_in_a_ball_of_the_true_size(target: Target) -> None:
+    """The tumor is a ball of tissue in the lung: size and center give it away."""
+    found = ball(target).mask.voxels
+    assert recall(found, target.truth.voxels) > 0.95 and precision(found, target.truth.voxels) > 0.9
+    assert (target.image.voxels[found] > -600).all()
+    first, last = target.case.tumor_slices
+    assert not found[:first].any() and not found[last + 1 :].any()
 
 
 def test_region_growing_stays_in_a_ball_from_one_click(target: Target) -> None:

@@ -114,11 +114,16 @@ class Variant:
         return slug(self.name)
 
 
+METHODS: dict[str, Protocol] = {"region-growing": "prompted", "ball": "oracle"}
+"""What each method of a peer is given."""
+
+
 @dataclass(frozen=True)
 class Peer:
-    """A row that is not trained here: masks of another system by case name, or a classical method.
+    """A row that is not trained here: masks of another system by case name, or a method without a network.
 
     predictions: a folder with CASE.nii.gz (or another format of masks) on the CT's grid or the slab's.
+    method: region growing from a click, or all that is dense in a ball of the true size at the true center.
     protocol: what the peer was given; masks of a folder count as automatic unless something was.
     multiplier: of region growing's standard deviations; 2.5 does best on the real cases of benchmarks/real_cases.py.
     """
@@ -127,7 +132,7 @@ class Peer:
 
     name: Name
     predictions: str | None = None
-    method: Literal["region-growing"] | None = None
+    method: Literal["region-growing", "ball"] | None = None
     protocol: Protocol | None = None
     multiplier: Annotated[float, Field(gt=0)] = 2.5
 
@@ -138,7 +143,7 @@ class Peer:
     @property
     def given(self) -> Protocol:
         """The protocol that its scores stand under."""
-        return self.protocol or ("prompted" if self.method else "automatic")
+        return self.protocol or (METHODS[self.method] if self.method else "automatic")
 
 
 PAPER = tuple(Variant(name, {"variant": name}) for name in VARIANTS)
@@ -244,8 +249,8 @@ def _contradictions(study: Study) -> Iterator[str]:
     for peer in study.peers:
         if (peer.predictions is None) == (peer.method is None):
             yield f"peer {peer.name!r}: expected either a folder of predictions or a method"
-        if peer.method and peer.given != "prompted":
-            yield f"peer {peer.name!r}: {peer.method} starts from a click, so its protocol is prompted"
+        if peer.method and peer.given != METHODS[peer.method]:
+            yield f"peer {peer.name!r}: the protocol of {peer.method} is {METHODS[peer.method]}, found {peer.given}"
     if study.cohort.folder is None and study.cohort.phantoms is None:
         yield "cohort: expected a folder or phantoms, found neither"
     yield from _wrong_split(study)

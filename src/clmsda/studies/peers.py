@@ -1,4 +1,4 @@
-"""Peers: masks of other systems read from a folder, and a classical one-click baseline."""
+"""Peers: masks of other systems read from a folder, a classical one-click baseline, and what a size alone tells."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from clmsda.studies.protocols import Prediction, Target
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 COARSE_MM = 1.2
+DENSE_HU = -600.0
+"""The level of the lung window."""
 
 
 def check_predictions(peer: Peer, names: Iterable[str]) -> None:
@@ -68,6 +70,19 @@ def grow(ct: Volume, click: NDArray, multiplier: float) -> NDArray[np.bool_]:
     grown = sitk.ConfidenceConnected(image, seedList=[seed], numberOfIterations=3, multiplier=multiplier,
                                      initialNeighborhoodRadius=radius)  # fmt: skip
     return sitk.GetArrayFromImage(grown) > 0
+
+
+def ball(target: Target) -> Prediction:
+    """What the true center, size and slices tell without a network: what is dense in the ellipsoid that they span.
+
+    It is as wide as the tumor is long, and as high as its slices reach.
+    """
+    grid, (first, last) = target.image.grid, target.case.tumor_slices
+    _, row, column = grid.to_index(target.center_mm)
+    half = np.array([(last - first + 1) / 2, *(target.case.size_mm / 2 / grid.spacing_mm[1:])])
+    offsets = (np.moveaxis(np.indices(grid.shape), 0, -1) - [(first + last) / 2, row, column]) / half
+    dense = ((offsets**2).sum(axis=-1) <= 1) & (target.image.voxels > DENSE_HU)
+    return Prediction(Volume(dense, grid, target.case.case))
 
 
 def _find(peer: Peer, name: str) -> Path | None:

@@ -155,6 +155,8 @@ def _method(ready: Prepared, run: Run, device: str) -> tuple[Method, str | None]
         ), model.digest
     if row.predictions is not None:
         return lambda target: {row.given: [peers.read_prediction(row, target)]}, None
+    if row.method == "ball":
+        return lambda target: {row.given: [peers.ball(target)]}, None
     return lambda target: {
         row.given: [peers.region_growing(target, c, row.multiplier) for c in protocols.clicks(target, study.click)]
     }, None
