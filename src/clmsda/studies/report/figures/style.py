@@ -29,9 +29,12 @@ STYLE: Any = {
     "svg.hashsalt": "clmsda",  # the same figure gives the same file
 }  # fmt: skip
 
-# Okabe and Ito's colors; the first row of a study, usually the baseline, is gray.
-COLORS = ("#6b6f76", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#e69f00", "#0072b2", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+# Okabe and Ito's colors, then some of Paul Tol's; the first row of a study, usually the baseline, is gray.
+COLORS = (
+    "#6b6f76", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#e69f00", "#0072b2", "#000000",
+    "#882255", "#999933", "#44aa99", "#332288",
+)  # fmt: skip
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h", "<", ">", "p")
 GROUP_COLORS = {1: "#a6cbe3", 2: "#4a90c2", 3: "#0b4f8a"}
 TRUTH, FOUND = "#56b4e9", "#ffb000"
 """Contours on CT."""
