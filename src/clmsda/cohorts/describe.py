@@ -116,6 +116,7 @@ def draw_histogram(axes: Axes, cases: Sequence[Case], colors: Mapping[int, str],
     sizes = np.array([case.size_mm for case in cases])
     edges = np.arange(0, max(SIZE_LIMITS_MM[-1], sizes.max()) + bin_mm + 1e-9, bin_mm)
     per_group = [[case.size_mm / 10 for case in cases if case.size_group == group] for group in GROUPS]
+    axes.margins(y=0.3)  # room for the legend
     # a tumor of exactly 3 or 5 cm is of the lower group: bins are open on the left
     axes.hist(
         [np.nextafter(own, 0) for own in per_group],
