@@ -34,21 +34,22 @@ def comparisons(results: Results) -> Table:
 
 
 def protocols(results: Results) -> Table:
-    """Mean F1 of every method under each protocol, in columns of their own."""
-    columns = [Column("Method")]
+    """Mean F1 of every method under each protocol, in columns of their own; overall and by size group."""
+    columns = [Column("Tumors"), Column("Method")]
     scored = {score.protocol for score in results.scores}
     for protocol in results.shown_protocols:
         columns.append(Column("F1 (%)", protocol, "mean (SD)"))
         if protocol in scored:
             columns += [Column("95 % interval", protocol, "interval", 1), Column("n", protocol)]
     rows = []
-    for name in (row.name for row in results.rows):
-        row: list[Cell] = [name]
-        for protocol in results.shown_protocols:
-            f1 = results.percent(name, protocol, "f1")
-            cells: tuple[Cell, ...] = (f1, f1, f1.n) if f1.n else (NOT_AVAILABLE, None, None)
-            row += cells if protocol in scored else cells[:1]
-        rows.append(tuple(row))
+    for group, words in ((None, "all"), *GROUPS.items()):
+        for name in (row.name for row in results.rows):
+            row: list[Cell] = [words, name]
+            for protocol in results.shown_protocols:
+                f1 = results.percent(name, protocol, "f1", group)
+                cells: tuple[Cell, ...] = (f1, f1, f1.n) if f1.n else (NOT_AVAILABLE, None, None)
+                row += cells if protocol in scored else cells[:1]
+            rows.append(tuple(row))
     caption = (
         "The protocols side by side: what a method is told about the tumor decides what its F1 means, so columns "
         "must not be compared as if they were methods. Mean (standard deviation) over n patients, 95 % bootstrap "
