@@ -85,4 +85,4 @@ def test_the_wheel_of_the_sdist_is_the_wheel(built: list[tuple[Path, Path]], tmp
         about = file.read(metadata).decode().partition("\n\n")[0]
     assert packed == tracked()
     extras = [line.removeprefix("Provides-Extra: ") for line in about.splitlines() if line.startswith("Provides-Extra")]
-    assert sorted(extras) == ["pacs", "serve", "train"]  # what is for work on the package is in no wheel
+    assert sorted(extras) == ["cluster", "pacs", "serve", "train"]  # what is for work on the package is in no wheel
