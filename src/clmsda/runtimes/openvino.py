@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cache, lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from threading import Lock
 from types import ModuleType
 from typing import Any
@@ -17,8 +18,6 @@ from numpy.typing import NDArray
 
 from clmsda.networks import NetworkConfig
 from clmsda.runtimes import Run, cores, graph
-
-_CORE = Lock()
 
 
 def runtime(
@@ -50,19 +49,21 @@ def runtime(
     return run
 
 
-@cache
-def _only_core() -> Any:
-    return _openvino().Core()
-
-
 def _core() -> Any:
-    """The one of this process, never given back.
+    """A core, made in a thread of its own, which ends then.
 
     A core sets the stack that its thread's signal handlers run on, and unmaps that when it goes. Gone from another
-    thread, it would leave the first one without: killed by the next signal that Python handles.
+    thread, it would leave the first one without: killed by the next signal that Python handles. One core for good would
+    not do either: a process that is forked would wait for threads that it does not have.
     """
-    with _CORE:
-        return _only_core()
+    with ThreadPoolExecutor(1) as apart:
+        return apart.submit(_new_core).result()
+
+
+def _new_core() -> Any:
+    core = _openvino().Core()
+    core.get_property("CPU", "FULL_DEVICE_NAME")  # reads the plugin, which is what sets the stack
+    return core
 
 
 def _openvino() -> ModuleType:
