@@ -155,10 +155,10 @@ class Trial:
                 break
             before = self.look(before, at_write)
         status, said = (0, "") if done.killed else (done.status, done.said)
-        left = debris(out) + debris(self.folder / "tmp")
+        left = debris(out) + debris(self.folder / "t")
         if done.killed:
             status, said = run(self.home, self.command.arguments(out), self.folder)
-            left = debris(out) + debris(self.folder / "tmp")
+            left = debris(out) + debris(self.folder / "t")
         problem = f"exit status {status}: {said[-2000:]}" if status else ", ".join(left) or self.differing(out)
         self.record.add(**{"command": self.command.name, "ends": 1, "ends wrong": problem})
         if problem:
@@ -168,7 +168,7 @@ class Trial:
         """Make the output folder new, or fill it with results of another run, for the command to replace."""
         out = self.folder / "out"
         self.command.reset(out)
-        shutil.rmtree(self.folder / "tmp", ignore_errors=True)
+        shutil.rmtree(self.folder / "t", ignore_errors=True)
         if self.earlier and rng.random() < 0.5:
             shutil.copytree(self.folder / "earlier", out, dirs_exist_ok=True)
             return self.earlier
@@ -177,7 +177,7 @@ class Trial:
     def look(self, before: dict[str, Any], at_write: bool) -> dict[str, Any]:
         """Record what a kill has left; returns it."""
         out = self.folder / "out"
-        left = debris(self.command.watched(out)) + debris(self.folder / "tmp")
+        left = debris(self.command.watched(out)) + debris(self.folder / "t")
         try:
             now = self.command.held(out)
             old = {name for name, content in now.items() if content == self.earlier.get(name)}

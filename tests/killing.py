@@ -181,7 +181,7 @@ def run(
 
     folder: for what it says, and for a temporary folder of its own. largest_bytes: that it may make a file.
     """
-    running = home.start(arguments, folder / "tmp", folder / "said.txt", largest_bytes)
+    running = home.start(arguments, folder / "t", folder / "said.txt", largest_bytes)
     if running.poll(300) is None:
         running.kill()
     status = running.poll()
@@ -212,7 +212,7 @@ def kill_when(
 ) -> Done:
     """Run the command line until `moment(seconds, changes in the folder watched)`, then kill it."""
     changes, seen = 0, look(watched)
-    running = home.start(arguments, folder / "tmp", folder / "said.txt")
+    running = home.start(arguments, folder / "t", folder / "said.txt")
     began = time.monotonic()
     while running.poll() is None:
         now = look(watched)

@@ -77,7 +77,7 @@ def test_a_killed_command_goes_on_to_the_same_end(home: Preloaded, command: Comm
     status, said = run(home, command.arguments(out), tmp_path)
     assert status == 0, said
     assert contents(out) == end
-    assert not debris(out) + debris(tmp_path / "tmp")
+    assert not debris(out) + debris(tmp_path / "t")
 
 
 def test_a_full_disk(home: Preloaded, command: Command, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def refused(
     (line,) = (line for line in said.splitlines() if line.startswith("error: "))
     assert because in line and (str(out) in line or "shared memory" in line)
     assert "Traceback" not in said and said.rstrip("\n").endswith(line), said
-    assert not debris(out) + debris(folder / "tmp")
+    assert not debris(out) + debris(folder / "t")
 
 
 @contextmanager

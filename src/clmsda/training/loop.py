@@ -7,6 +7,7 @@ state before it; so a run that is stopped anywhere and resumed ends with the sam
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 NORM_SAMPLES = 32
 """From so many training samples batch norm's statistics are measured before a network is judged or kept."""
+
+LONGEST_TEMPORARY = 75
+"""Bytes of TMPDIR: torch's sockets lie 32 below it, and have room for 107; else its processes wait for ever."""
 
 CHECKPOINT, MODEL, CONFIG, METRICS = "checkpoint.safetensors", "model.safetensors", "config.json", "metrics.jsonl"
 
@@ -363,6 +367,11 @@ class _Epoch:
 
 def _load(samples: Samples, epoch: int, shares: list[list[int]], workers: int, device: torch.device) -> Iterator[Pair]:
     """Batches of pairs on the device, in order, prepared by `workers` processes."""
+    if workers and len(place := os.fsencode(tempfile.gettempdir())) > LONGEST_TEMPORARY:
+        raise ConfigError(
+            f"expected a folder for temporary files with a path of at most {LONGEST_TEMPORARY} bytes, found "
+            f"{len(place)} (processes that prepare samples meet there): set TMPDIR to a shorter one, or data.workers=0"
+        )
     dataset: Any = _Epoch(samples, epoch)
     loader: DataLoader[Pair] = DataLoader(dataset, batch_sampler=shares, num_workers=workers)
     for batch in loader:
