@@ -53,8 +53,7 @@ def _core() -> Any:
     """A core, made in a thread of its own, which ends then.
 
     A core sets the stack that its thread's signal handlers run on, and unmaps that when it goes. Gone from another
-    thread, it would leave the first one without: killed by the next signal that Python handles. One core for good would
-    not do either: a process that is forked would wait for threads that it does not have.
+    thread, it would leave the first one without: killed by the next signal that Python handles.
     """
     with ThreadPoolExecutor(1) as apart:
         return apart.submit(_new_core).result()
