@@ -39,7 +39,8 @@ from clmsda.studies.config import StudyError, Variant
 from clmsda.studies.protocols import Target, around
 from clmsda.studies.results import Record, open_cohort, read_results
 from clmsda.training import TrainingConfig
-from clmsda.training.samples import CohortSamples, open_samples
+from clmsda.training.samples import CohortSamples
+from clmsda.training.sources import open_samples
 
 LEARNING_RATE = 1e-3
 FAR = -20.0

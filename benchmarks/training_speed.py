@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from clmsda.training import TrainingConfig, read_config, train
-from clmsda.training.samples import open_samples
+from clmsda.training.sources import open_samples
 
 
 def rendering(config: TrainingConfig, pairs: int) -> float:

@@ -17,7 +17,7 @@ from clmsda.models import load
 from clmsda.phantoms.backgrounds import Background, BackgroundError, read_backgrounds
 from clmsda.phantoms.insets import sample_inset
 from clmsda.training import ConfigError, read_config, train
-from clmsda.training.samples import open_samples, scene_of
+from clmsda.training.sources import open_samples, scene_of
 
 RECIPE = """
 name = "mixed"

@@ -31,7 +31,7 @@ from clmsda.geometry import Grid, Volume
 from clmsda.networks import NetworkConfig
 from clmsda.patches import NO_AUGMENTATION, PatchConfig
 from clmsda.training.config import ConfigError, DataConfig, TrainingConfig, ViewConfig, check
-from clmsda.training.samples import open_samples
+from clmsda.training.sources import open_samples
 
 PARTS = ("training", "validation", "test")
 

@@ -23,7 +23,7 @@ from clmsda.measurements import EmptyMask, measure
 from clmsda.networks import NetworkConfig
 from clmsda.patches import NO_AUGMENTATION, PatchConfig
 from clmsda.training.config import DataConfig, TrainingConfig, ViewConfig
-from clmsda.training.samples import open_samples
+from clmsda.training.sources import open_samples
 
 
 def add(folder: Path, name: str, image: Volume, mask: Volume, patient: str = "") -> Case:

@@ -25,7 +25,8 @@ from clmsda.training.checkpoint import HEADER, CheckpointError
 from clmsda.training.config import ConfigError, DataConfig, LossConfig, OptimizationConfig, ViewConfig
 from clmsda.training.loop import _Run, pays_in_half
 from clmsda.training.ranks import Ranks
-from clmsda.training.samples import CohortSamples, Pair, open_samples
+from clmsda.training.samples import CohortSamples, Pair
+from clmsda.training.sources import open_samples
 
 SIZES_MM = (14.0, 20.0, 26.0, 34.0, 44.0, 60.0)
 

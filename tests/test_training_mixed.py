@@ -25,7 +25,7 @@ from clmsda.training.config import (
     ViewConfig,
 )
 from clmsda.training.ending import ended
-from clmsda.training.samples import Mixed, open_samples
+from clmsda.training.sources import Mixed, open_samples
 from clmsda.training.starting import weights_for
 
 PATIENTS = "patient,collection,part\nA,LIDC-IDRI,train\nB,LIDC-IDRI,train\nC,LIDC-IDRI,validation\nD,LIDC-IDRI,test\n"

@@ -18,7 +18,7 @@ from clmsda.patches import AugmentationConfig, PatchConfig
 from clmsda.training import ConfigError, TrainingConfig, train
 from clmsda.training.centers import NARROWEST_MM, WIDEST_MM, bump, unsaid, window_middle
 from clmsda.training.config import DataConfig, LossConfig, OptimizationConfig, SearchConfig, ViewConfig, read_config
-from clmsda.training.samples import open_samples
+from clmsda.training.sources import open_samples
 
 PLACE = st.tuples(*[st.floats(-20, 20)] * 3)
 

@@ -29,8 +29,9 @@ from clmsda.training.checkpoint import CheckpointError, Progress
 from clmsda.training.config import ConfigError, TrainingConfig
 from clmsda.training.ranks import Ranks, join
 from clmsda.training.report import Report
-from clmsda.training.samples import Again, Pair, Samples, open_samples
+from clmsda.training.samples import Again, Pair, Samples
 from clmsda.training.second_look import look_again
+from clmsda.training.sources import open_samples
 from clmsda.training.starting import weights_for
 
 if TYPE_CHECKING:
