@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 from command_line import chest, clmsda, refused, save_constant_model
 
+from clmsda import cli
 from clmsda.geometry import Grid, Volume
 from clmsda.images import read_ct, read_mask, write_image, write_mask
 
 COMMANDS = (
-    "segment", "measure", "convert", "response", "pacs", "phantom", "cohort", "train", "study", "export", "demo", "info"
+    "segment", "find", "serve", "batch", "measure", "convert", "response", "pacs", "phantom", "background", "cohort",
+    "train", "study", "export", "demo", "info",
 )  # fmt: skip
 PARTS = (
     "info networks", "info model", "info series", "cohort import", "cohort describe", "cohort split", "study run",
@@ -304,3 +307,9 @@ def test_a_phantom_cohort_is_measured_trained_on_and_used(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 5
     model = json.loads(clmsda("info", "model", tmp_path / "run" / "model.safetensors").stdout)
     assert model["network"]["width"] == 4
+
+
+@pytest.mark.parametrize("file", sorted(Path(cli.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+def test_no_help_names_an_extra_in_brackets(file: Path) -> None:
+    """Typer would take [train] for markup, and show nothing of it."""
+    assert not re.search(r"help=[^\n]*\[[a-z]+\]", file.read_text(encoding="utf8"))

@@ -193,3 +193,14 @@ def test_tables_of_patients_that_cannot_be_used(cohort: CohortShare, tmp_path: P
             of_patients(opened, tmp_path / "bad.csv", "train")
     with pytest.raises(CohortError, match="cannot read"):
         of_patients(opened, tmp_path / "none.csv", "train")
+
+
+def test_a_folder_for_temporary_files_that_no_socket_fits_below_is_refused(
+    cohort: CohortShare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the processes that prepare samples would wait for ever."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("x" * 80)))
+    base = config(cohort)
+    with pytest.raises(ConfigError, match="set TMPDIR to a shorter one"):
+        train(replace(base, data=replace(base.data, workers=1)), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()

@@ -31,7 +31,9 @@ def batch(
     ] = None,
     ray: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Work on this Ray cluster: HOST:PORT, ray://HOST:PORT or auto. [cluster]"),
+        typer.Option(
+            metavar="ADDRESS", help="Work on this Ray cluster: HOST:PORT, ray://HOST:PORT or auto; extra cluster."
+        ),
     ] = None,
     dicom: Annotated[bool, typer.Option("--dicom", help="Write SEG, RTSTRUCT and SR, too: every CT a series.")] = False,
     preview: Annotated[bool, typer.Option(help="Write a picture of each case.")] = True,

@@ -21,7 +21,8 @@ SEED = 46
 def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for CT, masks, JSON and picture.")] = Path("demo"),
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Another phantom than the one that comes with clmsda; it needs [train].")
+        int | None,
+        typer.Option(min=0, help="Another phantom than the one that comes with clmsda; it needs the extra train."),
     ] = None,
     model: ModelName = DEFAULT_MODEL,
     device: Device = "auto",

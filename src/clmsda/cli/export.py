@@ -20,7 +20,9 @@ def export(
     ] = None,
     monai_bundle: Annotated[
         Path | None,
-        typer.Option("--monai-bundle", metavar="FOLDER", help="The network as a MONAI bundle; it needs [train]."),
+        typer.Option(
+            "--monai-bundle", metavar="FOLDER", help="The network as a MONAI bundle; it needs the extra train."
+        ),
     ] = None,
     shape: Annotated[
         str | None,

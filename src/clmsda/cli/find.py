@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clmsda.cli.options import (
     DEFAULT_MODEL,
+    Anonymize,
+    Ct,
     Device,
     DicomSeg,
     Json,
     LabelMap,
+    MaskOut,
     ModelName,
+    OneSeries,
+    Preview,
     Rtstruct,
     Runtime,
     Sr,
@@ -30,10 +34,8 @@ if TYPE_CHECKING:
 
 
 def find(
-    ct: Annotated[Path, typer.Argument(metavar="CT", help="DICOM folder, zip of one, NIfTI, NRRD or MHA.")],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="MASK", help="Mask to write: .nii.gz, .nii, .nrrd or .mha.")
-    ],
+    ct: Ct,
+    output: MaskOut,
     sensitivity: Annotated[
         float | None,
         typer.Option(
@@ -41,33 +43,23 @@ def find(
             help="Share of tumors to be found, as measured on phantoms; by default what comes with two false findings.",
         ),
     ] = None,
-    series: Annotated[
-        str | None, typer.Option(metavar="UID", help="Which CT series, where the folder holds several.")
-    ] = None,
+    series: OneSeries = None,
     model: ModelName = DEFAULT_MODEL,
     detector: Annotated[str, typer.Option(metavar="NAME|FILE", help="The model that says where to look.")] = DETECTOR,
     device: Device = "auto",
     runtime: Runtime = "auto",
     json: Json = None,
-    preview: Annotated[
-        Path | None, typer.Option(metavar="PICTURE", help="Picture of three planes with contour and axes (.png ...).")
-    ] = None,
+    preview: Preview = None,
     dicom_seg: DicomSeg = None,
     rtstruct: Rtstruct = None,
     sr: Sr = None,
     labelmap: LabelMap = False,
-    anonymize: Annotated[
-        bool,
-        typer.Option(
-            "--anonymize",
-            help="Leave what leads back to the patient out of JSON, picture, mask. DICOM objects keep it: they must.",
-        ),
-    ] = False,
+    anonymize: Anonymize = False,
 ) -> None:
     """Find, outline and measure the lung tumors of a chest CT; nobody says where they are.
 
-    Lesions get the labels 1, 2, ... by probability. Look at every one: most scans have findings that are no tumors,
-    and some tumors are missed (docs/automatic.md).
+    Lesions get the labels 1, 2, ... as the detector finds them probable. Look at every one, and at the lungs: some
+    findings are no tumors, and some tumors are missed (docs/automatic.md).
     """
     from clmsda import images, models, segmentation
 

@@ -29,6 +29,10 @@ class Frame(StrEnum):
     INDEX = "index"
 
 
+Ct = Annotated[Path, typer.Argument(metavar="CT", help="DICOM folder, zip of one, NIfTI, NRRD or MHA.")]
+OneSeries = Annotated[
+    str | None, typer.Option("--series", metavar="UID", help="Which CT series, where the folder holds several.")
+]
 Points = Annotated[
     list[str] | None, typer.Option(metavar="X,Y,Z", help="A point inside a tumor. Repeat for several lesions.")
 ]
@@ -57,7 +61,7 @@ Runtime = Annotated[
     typer.Option(
         "--runtime",
         metavar="auto|openvino|torch",
-        help="What computes it: auto is torch on a GPU, if both are here, and else OpenVINO. torch comes with [train].",
+        help="What computes it: auto is torch on a GPU, if both are here, and else OpenVINO. torch is the extra train.",
     ),
 ]
 DEFAULT_MODEL = DEFAULT
@@ -66,6 +70,20 @@ Json = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the measurements as JSON; - prints them.")
 ]
 
+MaskOut = Annotated[
+    Path, typer.Option("-o", "--output", metavar="MASK", help="Mask to write: .nii.gz, .nii, .nrrd or .mha.")
+]
+Preview = Annotated[
+    Path | None,
+    typer.Option("--preview", metavar="PICTURE", help="Picture of three planes with contour and axes (.png ...)."),
+]
+Anonymize = Annotated[
+    bool,
+    typer.Option(
+        "--anonymize",
+        help="Leave what leads back to the patient out of JSON, picture, mask. DICOM objects keep it: they must.",
+    ),
+]
 DicomSeg = Annotated[
     Path | None,
     typer.Option("--dicom-seg", metavar="FILE", help="Write a DICOM segmentation (.dcm), one segment each."),

@@ -11,7 +11,9 @@ import typer
 
 from clmsda.cli.options import (
     DEFAULT_MODEL,
+    Anonymize,
     Boxes,
+    Ct,
     Device,
     DicomSeg,
     DrawnIn,
@@ -20,9 +22,12 @@ from clmsda.cli.options import (
     Json,
     LabelMap,
     Lines,
+    MaskOut,
     ModelName,
+    OneSeries,
     Outsides,
     Points,
+    Preview,
     PromptFrame,
     Rtstruct,
     Runtime,
@@ -42,10 +47,8 @@ if TYPE_CHECKING:
 
 
 def segment(
-    ct: Annotated[Path, typer.Argument(metavar="CT", help="DICOM folder, zip of one, NIfTI, NRRD or MHA.")],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="MASK", help="Mask to write: .nii.gz, .nii, .nrrd or .mha.")
-    ],
+    ct: Ct,
+    output: MaskOut,
     point: Points = None,
     recist: Lines = None,
     box: Boxes = None,
@@ -56,27 +59,17 @@ def segment(
         Path | None, typer.Option(metavar="MASK", help="Start from this mask of the lesion, on the CT's grid.")
     ] = None,
     frame: PromptFrame = Frame.LPS,
-    series: Annotated[
-        str | None, typer.Option(metavar="UID", help="Which CT series, where the folder holds several.")
-    ] = None,
+    series: OneSeries = None,
     model: ModelName = DEFAULT_MODEL,
     device: Device = "auto",
     runtime: Runtime = "auto",
     json: Json = None,
-    preview: Annotated[
-        Path | None, typer.Option(metavar="PICTURE", help="Picture of three planes with contour and axes (.png ...).")
-    ] = None,
+    preview: Preview = None,
     dicom_seg: DicomSeg = None,
     rtstruct: Rtstruct = None,
     sr: Sr = None,
     labelmap: LabelMap = False,
-    anonymize: Annotated[
-        bool,
-        typer.Option(
-            "--anonymize",
-            help="Leave what leads back to the patient out of JSON, picture, mask. DICOM objects keep it: they must.",
-        ),
-    ] = False,
+    anonymize: Anonymize = False,
 ) -> None:
     """Segment and measure the tumors at the given prompts.
 

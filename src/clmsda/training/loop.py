@@ -63,6 +63,7 @@ def train(
     tensorboard is installed, checkpoint.safetensors and model.safetensors.
     """
     out = Path(out)
+    _check_meeting_place(config.data.workers)
     training, validation, config = open_samples(config)
     _reproducible(select_device(device))
     with join(select_device(device)) as ranks:
@@ -76,6 +77,16 @@ def train(
                     break
                 run.finish_epoch(training, validation, report)
     return out / MODEL
+
+
+def _check_meeting_place(workers: int) -> None:
+    """Raise ConfigError where processes that prepare samples could not hand them over."""
+    place = os.fsencode(tempfile.gettempdir())
+    if workers and len(place) > LONGEST_TEMPORARY:
+        raise ConfigError(
+            f"expected a folder for temporary files with a path of at most {LONGEST_TEMPORARY} bytes, found "
+            f"{len(place)} (processes that prepare samples meet there): set TMPDIR to a shorter one, or data.workers=0"
+        )
 
 
 def is_finished(out: Path) -> bool:
@@ -368,11 +379,6 @@ class _Epoch:
 
 def _load(samples: Samples, epoch: int, shares: list[list[int]], workers: int, device: torch.device) -> Iterator[Pair]:
     """Batches of pairs on the device, in order, prepared by `workers` processes."""
-    if workers and len(place := os.fsencode(tempfile.gettempdir())) > LONGEST_TEMPORARY:
-        raise ConfigError(
-            f"expected a folder for temporary files with a path of at most {LONGEST_TEMPORARY} bytes, found "
-            f"{len(place)} (processes that prepare samples meet there): set TMPDIR to a shorter one, or data.workers=0"
-        )
     dataset: Any = _Epoch(samples, epoch)
     loader: DataLoader[Pair] = DataLoader(dataset, batch_sampler=shares, num_workers=workers)
     for batch in loader:
