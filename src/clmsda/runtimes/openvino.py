@@ -32,6 +32,7 @@ def runtime(
     read = core.read_model(graph.onnx(config, weights, shape, fixed=False))
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     settings["INFERENCE_NUM_THREADS"] = threads or cores()
+    settings["ENABLE_CPU_PINNING"] = False  # else the one thread of each process of a batch is pinned to the same core
     settings["CPU_RUNTIME_CACHE_CAPACITY"] = 0  # else each new shape takes memory for good, and saves a hundredth
     request = core.compile_model(read, "CPU", settings).create_infer_request()
     means = lru_cache(64)(lambda sides: graph.means(config, sides))
