@@ -80,6 +80,7 @@ class Asked:
     prompts: tuple[str, ...]
     corrections: int = 0
     raw: bool = False
+    runtime: str = "auto"
 
 
 def every_tumor(shared: Path, split: Path) -> list[RealTumor]:
@@ -193,7 +194,7 @@ def score_all(
     tumors: Sequence[RealTumor], asked: Asked, shared: Path, model: str, file: Path, processes: int = 1
 ) -> list[Row]:
     """The rows of these lesions and prompts, those in `file` read from there and new ones added to it as they come."""
-    loaded = version(models.load(model, "cpu"), asked.raw)
+    loaded = version(models.load(model, "cpu", runtime=asked.runtime), asked.raw)
     kept = list(csv.DictReader(file.open(encoding="utf8", newline=""))) if file.is_file() else []
     known = {(row["model"], row["case"], row["prompt"], int(row["corrections"])): row for row in kept}
     tasks = [
@@ -203,7 +204,7 @@ def score_all(
         writer = csv.DictWriter(stream, COLUMNS)
         if not kept:
             writer.writeheader()
-        for number, rows in enumerate(_work_off(tasks, shared, model, asked.raw, processes), 1):
+        for number, rows in enumerate(_work_off(tasks, shared, model, asked, processes), 1):
             for row in rows:
                 key = row["model"], row["case"], row["prompt"], int(row["corrections"])
                 if key not in known:
@@ -226,11 +227,11 @@ def _missing(tumor: RealTumor, asked: Asked, model: str, known: Iterable[tuple[s
 _model: Model
 
 
-def _start(name: str, raw: bool) -> None:
+def _start(name: str, asked: Asked) -> None:
     """What a process of the pool needs: its own model, one thread."""
     global _model
-    _model = models.load(name, "cpu", threads=1)
-    if raw:
+    _model = models.load(name, "cpu", threads=1, runtime=asked.runtime)
+    if asked.raw:
         _model = replace(_model, config=replace(_model.config, calibration=()))
 
 
@@ -239,16 +240,16 @@ def _work(tumor: RealTumor, shared: Path, asked: Asked) -> list[Row]:
 
 
 def _work_off(
-    tasks: Sequence[tuple[RealTumor, Asked]], shared: Path, model: str, raw: bool, processes: int
+    tasks: Sequence[tuple[RealTumor, Asked]], shared: Path, model: str, asked: Asked, processes: int
 ) -> Iterator[list[Row]]:
     """The rows of each lesion as they come: from this process, or from several."""
     if processes == 1:
         if tasks:
-            _start(model, raw)
+            _start(model, asked)
         for one, part in tasks:
             yield _work(one, shared, part)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), _start, (model, raw)) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), _start, (model, asked)) as pool:
         for done in as_completed([pool.submit(_work, one, shared, part) for one, part in tasks]):
             yield done.result()
 
@@ -256,7 +257,7 @@ def _work_off(
 def masks(tumor: RealTumor, shared: Path, model: Model) -> tuple[Volume, NDArray[np.bool_], NDArray[np.bool_]]:
     """CT, true mask and the mask of one click, for a picture."""
     ct, truth = read(tumor, shared)
-    return ct, truth.voxels != 0, ask(ct, prompt("click", tumor.case, truth), model).mask.voxels
+    return ct, truth.voxels != 0, ask(ct, [prompt("click", tumor.case, truth)], model).mask.voxels
 
 
 def report(rows: Sequence[Scored], growing: Mapping[str, float], options: argparse.Namespace) -> None:
@@ -287,6 +288,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--moved", type=int, default=0, metavar="N")
     parser.add_argument("--corrections", type=int, default=0, choices=range(6), metavar="0..5")
     parser.add_argument("--growing", action="store_true")
+    parser.add_argument("--runtime", choices=("auto", "openvino", "torch"), default="auto", help="each its own --rows")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--figure", type=Path, help="F1 by size")
     parser.add_argument("--cases", type=Path, help="the worst and the median cases: patients' pixels, local only")
@@ -304,7 +306,7 @@ def main() -> None:
     count = options.corrections
     names = (*options.prompts, *(f"moved {number}" for number in range(1, options.moved + 1)))
     common = (options.shared, options.model, options.rows, options.processes)
-    rows = score_all(tumors, Asked(names, count), *common)
+    rows = score_all(tumors, Asked(names, count, runtime=options.runtime), *common)
     growing: list[Row] = []
     if options.growing:
         settings = Asked(tuple(f"grow {multiplier}" for multiplier in MULTIPLIERS))

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from half_tissue import LUNG_HU, Ball, HalfTissue, distance, lung
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from clmsda.geometry import Grid, Volume
@@ -17,7 +19,7 @@ from clmsda.patches import PatchConfig
 from clmsda.prompts import Box, Inside, Outside, Point, PromptError, RecistLine, Request, requests
 from clmsda.runtimes import Run
 from clmsda.segmentation import correct, segment
-from clmsda.segmentation.corrections import localized
+from clmsda.segmentation.corrections import followed, ignored, localized
 
 ONE: Ball = ((0.0, 0.0, 0.0), 20.0)
 OTHER: Ball = ((17.0, 0.0, 0.0), 16.0)  # touches the first one
@@ -64,11 +66,10 @@ def test_a_mask_to_start_from_is_gone_on_with() -> None:
     assert lesion.to_json()["prompt"] is None
 
 
-def test_a_correction_that_is_not_followed_is_said() -> None:
+def test_what_is_far_from_the_mask_is_not_followed_and_said() -> None:
     volume = lung(ONE)
-    far = (0.0, 0.0, 14.0)  # in the lung, where the network sees nothing
-    lesion = segment(volume, [Point(ONE[0]), Inside(far)], model()).lesions[0]
-    assert "the point inside at 0.0, 0.0, 14.0 LPS mm was not followed: give another one near it" in lesion.warnings
+    lesion = segment(volume, [Point(ONE[0]), Inside((0.0, 0.0, 50.0))], model()).lesions[0]
+    assert "the point inside at 0.0, 0.0, 50.0 LPS mm was not followed: give another one near it" in lesion.warnings
 
 
 def test_what_no_correction_touches_stays() -> None:
@@ -84,18 +85,37 @@ def test_what_no_correction_touches_stays() -> None:
     assert not changed[2, 8:12, 15:20].any() and not changed[2, 0:5, 8:12].any() and changed[2, 5:15, 5:15].all()
 
 
-def test_what_the_network_does_not_follow_is_done_by_a_ball_and_said() -> None:
-    """A network that sees all that is dense: a point outside in the second ball is cut out as far as the mask goes."""
+def test_what_the_network_does_not_follow_is_followed_all_the_same() -> None:
+    """A network that sees all that is dense: a point outside in the second ball takes most of that away."""
     volume = lung(ONE, OTHER)
+    before = segment(volume, [Point(ONE[0])], model(HalfTissue())).lesions[0].mask.voxels
     lesion = segment(volume, [Point(ONE[0]), Outside(OTHER[0])], model(HalfTissue())).lesions[0]
     k, row, column = np.rint(volume.grid.to_index(OTHER[0])).astype(int)
-    assert not lesion.mask.voxels[k, row, column]
-    assert any(
-        text.startswith("the model did not follow the point 17.0, 0.0, 0.0 LPS mm: a ball of")
-        for text in lesion.warnings
-    )
-    assert score(lesion.mask.voxels, volume.grid, ONE) > 0.85  # most of the second ball is gone, none of the first
+    assert before[k, row, column] and not lesion.mask.voxels[k, row, column] and lesion.warnings == ()
+    assert score(lesion.mask.voxels, volume.grid, ONE) > max(score(before, volume.grid, ONE), 0.85)
     assert lesion.mask.voxels[distance(volume.grid, ONE) <= -4].all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 6), model_says=st.booleans())
+def test_every_point_is_followed_whatever_the_model_says(seed: int, count: int, model_says: bool) -> None:
+    """Points that do not contradict each other within 6 mm, in a CT of two densities; what is far from them stays."""
+    rng = np.random.default_rng(seed)
+    grid = Grid.axial((16, 40, 40), (2.5, 1.5, 1.5))
+    mask = distance(grid, ((0.0, 0.0, 0.0), 24.0)) <= 0
+    image = Volume(np.where(rng.random(grid.shape) < 0.5, -800, 40).astype(np.int16), grid)
+    points = grid.to_lps(rng.integers(np.zeros(3), grid.shape, (count, 3)))
+    kinds = rng.random(count) < 0.5
+    said = [(Inside if kind else Outside)(tuple(map(float, p))) for p, kind in zip(points, kinds, strict=True)]
+    apart = np.linalg.norm(points[:, None] - points, axis=-1)
+    assume((apart[kinds][:, ~kinds] > 6).all() and (np.linalg.norm(points[~kinds], axis=1) > 6).all())
+    evidence = rng.normal(0, 3, grid.shape).astype(np.float32) if model_says else None
+    request = Request(Point((0.0, 0.0, 0.0)), tuple(said))
+    after = followed(mask, evidence, image, request)
+    assert ignored(after, grid, request) == []
+    if count == 1:
+        far = np.linalg.norm(grid.to_lps(np.argwhere(after != mask)) - points[0], axis=1)
+        assert far.max(initial=0) < 8 * (abs(np.linalg.norm(points[0]) - 12) + 2)
 
 
 def test_corrections_belong_to_the_prompt_before_them() -> None:
@@ -151,7 +171,7 @@ def test_a_model_that_takes_no_corrections_says_so() -> None:
         replace(PatchConfig(), corrections=True)
 
 
-def test_a_model_that_takes_no_corrections_is_corrected_by_balls() -> None:
+def test_a_mask_is_corrected_without_a_model_that_takes_corrections() -> None:
     """Two balls that touch: what is clicked outside goes, what is clicked inside comes, nothing else moves."""
     volume = lung(ONE, OTHER)
     config = ModelConfig(
@@ -161,7 +181,8 @@ def test_a_model_that_takes_no_corrections_is_corrected_by_balls() -> None:
     both = Volume(np.min([distance(volume.grid, one) for one in (ONE, OTHER)], axis=0) <= 0, volume.grid)
     less = correct(volume, both, [Point(ONE[0]), Outside((24.0, 0.0, 0.0))], plain)
     assert score(less.mask.voxels, volume.grid, ONE) > score(both.voxels, volume.grid, ONE)
-    assert not (less.mask.voxels & ~both.voxels).any() and "ball of" in less.warnings[0]
+    assert not (less.mask.voxels & ~both.voxels).any()
+    assert less.warnings == ("the model takes no corrections: they count near the points alone",)
     more = correct(volume, less.mask, [Point(ONE[0]), Inside((17.0, 8.0, 0.0))], plain)
     gained = more.mask.voxels & ~less.mask.voxels
     assert gained.any() and (volume.voxels[gained] > LUNG_HU).all()

@@ -18,7 +18,7 @@ from clmsda.prompts import Correction, Prompt, PromptError, Request, check, requ
 from clmsda.prompts.kinds import PointMm
 from clmsda.segmentation.answer import reaches_end
 from clmsda.segmentation.borders import FAINT, missing_border
-from clmsda.segmentation.corrections import by_rule
+from clmsda.segmentation.corrections import followed, ignored, surroundings
 from clmsda.segmentation.lesion import Lesion, Segmentation
 from clmsda.segmentation.walk import walk
 from clmsda.segmentation.whole import whole
@@ -72,20 +72,23 @@ def correct(
     *,
     progress: Callable[[str], None] | None = None,
 ) -> Lesion:
-    """Correct a mask of one lesion: by the model where it takes corrections, else by balls around the points.
+    """Correct a mask of one lesion: with the model where it takes corrections, else by geometry and density alone.
 
     mask: on the CT's grid. prompts: all that was said of the lesion, corrections among them. Only what a correction
-    touches changes. The rule for models that take none, and for points that a model does not follow, is
-    `clmsda.segmentation.corrections.by_balls`. Raises PromptError, as `segment`.
+    touches changes (`clmsda.segmentation.corrections`). Raises PromptError, as `segment`.
     """
     if model.config.patches.corrections:
         return segment(volume, prompts, model, refine=mask, progress=progress).lesions[0]
     (request,) = requests(prompts, mask)
     check(request, volume)
     assert request.mask is not None
-    voxels, said = by_rule(request.mask.voxels, volume, request)
+    where = surroundings(request.mask.voxels, volume.grid, request)
+    image = volume.crop([part.start for part in where], [part.stop for part in where])
+    voxels = request.mask.voxels.copy()
+    voxels[where] = followed(voxels[where], None, image, request)
     if not voxels.any():
         return _empty(volume, request, 1, "the corrections leave nothing of it")
+    said = ["the model takes no corrections: they count near the points alone", *ignored(voxels, volume.grid, request)]
     found = Volume(voxels, volume.grid, volume.source)
     measured = measure(found, image=volume)
     return Lesion(1, request.prompt, found, measured, float("nan"), tuple(said), request.corrections)

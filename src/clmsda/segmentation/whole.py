@@ -13,15 +13,14 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from clmsda.geometry import Grid, Volume, box_around, resample
+from clmsda.geometry import Grid, Volume, box_around, place
 from clmsda.marks import Marks
 from clmsda.measurements import bounding_box, measure
 from clmsda.models import Model
 from clmsda.patches import AXIAL, cut, restore, view_grid
 from clmsda.prompts import Request
-from clmsda.prompts.kinds import text_of
 from clmsda.segmentation.answer import Answer
-from clmsda.segmentation.corrections import by_balls, ignored, localized
+from clmsda.segmentation.corrections import followed, ignored
 from clmsda.segmentation.sizing import LARGEST_MM, SMALLEST_MM, UNSETTLED, Sized, as_told, find_size
 from clmsda.segmentation.views import (
     FUSED,
@@ -48,6 +47,8 @@ FINE = 2.4
 FINE_THRESHOLD = 0.5
 MARGIN = 12
 """Voxels of the fine look beyond the first mask, on each side."""
+FAINTEST = 0.007
+"""Probability whose log odds are as far as a correction looks: 5."""
 LONGEST = 112
 """The fine look's longest side, in voxels: of what is longer it sees less finely."""
 
@@ -150,19 +151,24 @@ def _corrected(volume: Volume, model: Model, request: Request, answer: Answer) -
     if before is None:
         return answer
     view = _fine(volume, model, request.marks, before, before)
-    after = _together([view], volume.grid, FINE_THRESHOLD)
     if not request.corrections:
-        return replace(answer, mask=after)
+        return replace(answer, mask=_together([view], volume.grid, FINE_THRESHOLD))
     lower, upper = box_around(volume.grid, view.grid)
-    window = before.crop(lower, upper)
-    wanted = resample(_float(after), window.grid, fill=0).voxels > 0.5
-    voxels = localized(window.voxels, wanted, window.grid, request)
-    voxels, done = by_balls(voxels, volume.crop(lower, upper), request)
-    said = [f"the model did not follow the point {text_of(point)} LPS mm: {what}" for point, what in done]
+    window = tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))
+    image = volume.crop(lower, upper)
     changed = before.voxels.copy()
-    changed[tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))] = voxels
-    said += ignored(changed, volume.grid, request)
+    changed[window] = followed(before.voxels[window], _log_odds(view, image.grid), image, request)
+    said = ignored(changed, volume.grid, request)
     return replace(answer, mask=Volume(changed, volume.grid), warnings=(*answer.warnings, *said))
+
+
+def _log_odds(view: View, grid: Grid) -> NDArray[np.float32]:
+    """Of tumor, on the CT's grid about a view."""
+    seen = restore([(view.probabilities, view.grid)], grid)
+    probabilities = np.zeros(grid.shape, np.float32)
+    probabilities[place(seen.grid, grid)] = seen.voxels
+    bounded = probabilities.clip(FAINTEST, 1 - FAINTEST)
+    return np.log(bounded / (1 - bounded))
 
 
 def _together(views: Sequence[View], grid: Grid, threshold: float) -> Volume:
