@@ -13,6 +13,7 @@ from clmsda.models import Model
 from clmsda.patches import directions_of, restore
 from clmsda.prompts import Request
 from clmsda.segmentation.answer import Answer
+from clmsda.segmentation.extent import confined
 from clmsda.segmentation.sizing import LARGEST_MM, UNSETTLED, Sized, as_told, find_size
 from clmsda.segmentation.views import FUSED, THRESHOLD, agreement, look, sight
 
@@ -27,7 +28,8 @@ def walk(volume: Volume, model: Model, request: Request, say: Callable[[str], No
     say("following it through the slices")
     probabilities, agreed = _through(volume, model, click, sized, directions)
     warnings = () if sized.settled else (UNSETTLED,)
-    return Answer(Volume(probabilities.voxels > FUSED, probabilities.grid), click, sized.size_mm, agreed, warnings)
+    mask = Volume(probabilities.voxels > FUSED, probabilities.grid)
+    return confined(Answer(mask, click, sized.size_mm, agreed, warnings), volume, request)
 
 
 def _on_slice(volume: Volume, center_mm: Sequence[float]) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from clmsda.patches import AXIAL, cut, restore, view_grid
 from clmsda.prompts import Request
 from clmsda.segmentation.answer import Answer
 from clmsda.segmentation.corrections import followed, ignored
+from clmsda.segmentation.extent import confined
 from clmsda.segmentation.sizing import LARGEST_MM, SMALLEST_MM, UNSETTLED, Sized, as_told, find_size
 from clmsda.segmentation.views import (
     FUSED,
@@ -61,10 +62,10 @@ def whole(volume: Volume, model: Model, request: Request, say: Callable[[str], N
         answer = Answer(request.mask, click, size, 1.0)
     else:
         found = _first(volume, model, replace(request, corrections=()), click, say)
-        if found is None or not model.config.patches.corrections:
-            return found
-        answer = found
-    if request.corrections or request.mask is not None:
+        if found is None:
+            return None
+        answer = confined(found, volume, request)
+    if model.config.patches.corrections and (request.corrections or request.mask is not None):
         say("looking again, with the corrections" if request.corrections else "looking again")
         return _corrected(volume, model, request, answer)
     return answer
