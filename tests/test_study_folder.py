@@ -15,7 +15,9 @@ from small_study import SIZES_MM, TOML, chest, write_cohort, write_toml
 
 from clmsda.cohorts import Cohort, CohortError, Split, add_case
 from clmsda.images import write_mask
+from clmsda.models import ModelError
 from clmsda.studies.config import StudyError, read_study
+from clmsda.studies.detectors import reservation
 from clmsda.studies.folder import Prepared, Run, claimed, plan, prepare, read_study_file
 from clmsda.studies.progress import survey
 from clmsda.studies.score_rows import SCORES, read_rows, write_rows
@@ -168,6 +170,38 @@ def test_missing_predictions_are_refused_before_any_work(tmp_path: Path, cohort:
     for name in first.tests[0]:
         write_mask(cohort.slab(next(case for case in cohort.cases if case.case == name))[1], masks / f"{name}.nii.gz")
     assert prepared(tmp_path, cohort, text).study.peers[1].given == "automatic"
+
+
+AUTOMATIC = TOML.replace("seeds = [1]", 'seeds = [1]\nprotocols = ["automatic"]')
+
+
+def test_what_finds_no_tumors_is_refused_as_a_detector_before_any_work(tmp_path: Path, cohort: Cohort) -> None:
+    with pytest.raises(ModelError, match=r"second finds no tumors.*views\.search"):
+        prepared(tmp_path, cohort, AUTOMATIC, "automatic.detector=second")
+    with pytest.raises(ModelError, match="no model 'nowhere'"):
+        prepared(tmp_path, cohort, AUTOMATIC, "automatic.detector=nowhere")
+    with pytest.raises(CohortError, match=r"cannot read nowhere\.csv"):
+        prepared(tmp_path, cohort, AUTOMATIC, "automatic.patients=nowhere.csv")
+    assert not (tmp_path / "out" / "study.json").exists()
+    prepared(tmp_path, cohort, AUTOMATIC)
+    message = refusal(tmp_path, cohort, "automatic.detector=copy.safetensors", text=AUTOMATIC)
+    assert "automatic.detector was 'detector', is 'copy.safetensors'" in message
+    assert "protocols was" in refusal(tmp_path, cohort)
+
+
+def test_whom_the_detector_has_seen_is_told(tmp_path: Path, cohort: Cohort) -> None:
+    """By the table of its training, which may be named later."""
+    ready = prepared(tmp_path, cohort, AUTOMATIC)
+    assert ready.seen is None
+    assert "not known" in reservation(ready.study.automatic, ready.seen, ready.patients)
+    table = tmp_path / "parts.csv"
+    parts = dict(zip(sorted(ready.patients), ("train", "validation", "test"), strict=True))
+    table.write_text("patient,collection,part\n" + "".join(f"{name},,{part}\n" for name, part in parts.items()))
+    ready = prepared(tmp_path, cohort, AUTOMATIC, f"automatic.patients={table}")
+    assert ready.seen == sorted(parts)[:2]
+    assert "2 of the 3 patients" in reservation(ready.study.automatic, ready.seen, ready.patients)
+    assert reservation(ready.study.automatic, ready.seen, set(sorted(parts)[2:])) == ""
+    assert json.loads((tmp_path / "out" / "study.json").read_text())["cohort"]["seen"] == ready.seen
 
 
 def test_phantoms_are_made_where_they_are_missing(tmp_path: Path, cohort: Cohort) -> None:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small_study import chest, threshold_model
 
+from clmsda import models
 from clmsda.cohorts import Cohort, add_case
 from clmsda.geometry import Volume
 from clmsda.metrics import f1, recall
+from clmsda.models import Model
 from clmsda.studies.config import ClickConfig
-from clmsda.studies.protocols import Prediction, Target, around, clicks, inner_clicks, nothing, predict, prompted
+from clmsda.studies.protocols import (
+    Prediction,
+    Target,
+    around,
+    automatic,
+    clicks,
+    inner_clicks,
+    nothing,
+    predict,
+    prompted,
+)
 from clmsda.studies.score_rows import SCORES
 from clmsda.studies.scores import score, score_slices
 
@@ -32,17 +45,54 @@ def filled(one: Target, hu: int) -> Target:
     return Target(one.case, Volume(np.full(one.image.grid.shape, hu, np.int16), one.image.grid), one.truth)
 
 
+@pytest.fixture(scope="module")
+def detector() -> Model:
+    return models.load(models.DETECTOR, "cpu")
+
+
 @pytest.mark.parametrize(("pairs", "shape"), [(True, (32, 32)), (False, (32, 32)), (True, (24, 24, 24))])
-def test_every_protocol_outlines_a_ball_on_the_slabs_grid(tmp_path: Path, pairs: bool, shape: tuple[int, ...]) -> None:
+def test_every_protocol_outlines_a_ball_on_the_slabs_grid(
+    tmp_path: Path, pairs: bool, shape: tuple[int, ...], detector: Model
+) -> None:
     one = target(tmp_path)
     model = threshold_model(tmp_path, pairs=pairs, shape=shape, spacing_mm=3.0)
-    found = predict(one, model, PROTOCOLS, clicks(one, ClickConfig()), at_size=pairs)
-    assert tuple(found) == ("oracle", "estimated", "prompted")  # nothing is automatic yet
+    found = predict(one, model, PROTOCOLS, clicks(one, ClickConfig()), at_size=pairs, detector=detector)
+    assert tuple(found) == PROTOCOLS
     for (prediction,) in found.values():
         assert prediction.mask.grid == one.image.grid
         assert f1(prediction.mask.voxels, one.truth.voxels) > 0.9
     assert found["oracle"][0].outside == found["estimated"][0].outside == 0
     assert ("not used" in found["estimated"][0].note) is not pairs
+    assert found["automatic"][0].note.startswith("1 finding, with probability 0.9")
+    assert np.isnan(found["automatic"][0].confidence) == (not pairs)  # there is one view
+
+
+def test_automatic_marks_every_finding(tmp_path: Path, detector: Model) -> None:
+    """A ball that is no tumor by the truth is marked, too, and the note counts it."""
+    one = target(tmp_path, 30.0)
+    points = one.image.grid.to_lps(np.moveaxis(np.indices(one.image.grid.shape), 0, -1))
+    other = np.linalg.norm(points - one.center_mm - (60, 0, 0), axis=-1) < 13
+    two = replace(one, image=replace(one.image, voxels=np.where(other, 40, one.image.voxels)))
+    found = automatic(two, threshold_model(tmp_path, spacing_mm=3.0), detector)
+    assert found.note.startswith("2 findings, the most probable one with probability 0.9")
+    assert f1(found.mask.voxels, two.truth.voxels | other) > 0.9
+    assert (found.mask.voxels & other).sum() > 0.9 * other.sum()
+
+
+def test_a_slab_that_cannot_be_searched_has_no_findings(tmp_path: Path, detector: Model) -> None:
+    """One without lungs, one that is no CT, and one in which there is nothing."""
+    one, model = target(tmp_path), threshold_model(tmp_path)
+    lung = one.image.voxels < -700
+    lung[:, :, :10] = lung[:, :, -10:] = lung[:, :8] = lung[:, -8:] = False
+    full, empty = (
+        replace(one, image=replace(one.image, voxels=np.where(where, hu, one.image.voxels)))
+        for where, hu in ((lung, 20), (one.truth.voxels, -850))
+    )
+    for what, said in ((full, "no lungs"), (filled(one, 40), "all voxels have one value"), (empty, "no findings")):
+        found = automatic(what, model, detector)
+        assert not found.mask.voxels.any() and said in found.note
+        row = score(what, "automatic", [found], RUN)
+        assert (row["f1"], row["volume_ml"], row["confidence"]) == ("0", "0", "")
 
 
 def test_oracle_marks_the_tumors_slices_alone(tmp_path: Path) -> None:

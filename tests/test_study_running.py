@@ -15,17 +15,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import clmsda, refused
-from small_study import TOML, write_cohort, write_toml
+from small_study import TOML, chest, write_cohort, write_toml
 
-from clmsda import tensor_files
-from clmsda.cohorts import Cohort
+from clmsda import models, tensor_files
+from clmsda.cohorts import Cohort, add_case
 from clmsda.images import read_mask, write_mask
 from clmsda.metrics import f1
-from clmsda.studies.config import StudyError, read_study
+from clmsda.studies.config import Study, StudyError, read_study
 from clmsda.studies.folder import Run, claimed, plan, read_study_file
 from clmsda.studies.progress import Step, duration, is_done, seconds_left, survey
+from clmsda.studies.report import write_report
+from clmsda.studies.results import read_results
 from clmsda.studies.running import _seldom, run_study
-from clmsda.studies.score_rows import SCORES, SLICES, read_rows
+from clmsda.studies.score_rows import SCORES, SLICES, read_rows, write_rows
 from clmsda.training import ConfigError
 from clmsda.training.checkpoint import CheckpointError
 
@@ -191,6 +193,62 @@ def test_external_predictions_are_scored_as_any_other_row(whole: Path, cohort: C
     for row in rows:
         assert (row["variant"], row["protocol"], row["f1"], row["surface_dice"]) == ("Readers", "oracle", "1", "1")
         assert (row["hd95_mm"], row["volume_ml"]) == ("0", row["true_volume_ml"])
+
+
+def automatic_study(folder: Path) -> Study:
+    """One network that is tested on three chests, of which the last one's slab has no lungs in it, and told nothing."""
+    home = folder / "cohort"
+    for number, size_mm in enumerate((20.0, 30.0, 40.0, 24.0, 34.0, 30.0)):
+        image, mask = chest(size_mm, number)
+        solid = image if number < 5 else replace(image, voxels=np.maximum(image.voxels, 0))
+        solid.voxels[:, 0] = -1000  # air, but not a lung's
+        add_case(home, f"case-{number}", solid, mask, image_path="", mask_path="")
+    names = [case.case for case in Cohort.open(home).cases]
+    folds = [{"training": names[:2], "validation": names[2:3], "test": names[3:]}]
+    by_hand = {"cohort": Cohort.open(home).digest, "seed": 0, "folds": folds}
+    (folder / "split.json").write_text(json.dumps(by_hand))
+    text = TOML.replace("seeds = [1]", 'seeds = [1]\nprotocols = ["oracle", "automatic"]')
+    text = text.replace("test_fraction = 0.4", f"file = '{folder / 'split.json'}'")
+    start, pairs = text.index('[[variants]]\nname = "U-Net"'), text.index('[[variants]]\nname = "CL-MSDA-Net"')
+    return read_study(write_toml(folder, home, text[:start] + text[pairs:]))
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its folder, when it was run."""
+    folder = tmp_path_factory.mktemp("searched")
+    assert run_study(automatic_study(folder), folder / "out", device="cpu")
+    return folder / "out"
+
+
+def test_a_network_is_scored_with_nothing_given(searched: Path, tmp_path: Path) -> None:
+    cohort, run = Cohort.open(searched.parent / "cohort"), searched / "runs" / "cl-msda-net" / "fold-0" / "seed-1"
+    rows = [row for row in read_rows(run / "scores.csv", SCORES) if row["protocol"] == "automatic"]
+    assert [row["case"] for row in rows] == ["case-3", "case-4", "case-5"]
+    for row, case in zip(rows, cohort.cases[3:], strict=True):
+        mask = read_mask(run / "predictions" / "automatic" / f"{case.case}.nii.gz")
+        assert f1(mask.voxels, cohort.slab(case)[1].voxels) == pytest.approx(float(row["f1"]), abs=1e-5)
+        assert mask.voxels.any() == ("with probability" in row["note"])
+    assert rows[-1]["note"].startswith("case-5: found no lungs") and rows[-1]["f1"] == "0"
+    assert json.loads((run / "done.json").read_text())["detector"] == models.read(models.DETECTOR).digest
+    html = write_report(searched, tmp_path / "report").read_text(encoding="utf8")
+    assert "is searched and scored, which flatters it" in html and "is not known: set automatic.patients" in html
+
+
+def test_a_run_that_lacks_a_protocol_is_scored_once_more(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A study that named automatic before it was available: the report says so, and without done.json it is made up."""
+    assert read_results(searched).missing == ()
+    run = searched / "runs" / "cl-msda-net" / "fold-0" / "seed-1"
+    whole = {path: path.read_bytes() for path in (run / "scores.csv", run / "slices.csv")}
+    for path, columns in zip(whole, (SCORES, SLICES), strict=True):
+        write_rows(path, columns, [row for row in read_rows(path, columns) if row["protocol"] != "automatic"])
+    expected = "CL-MSDA-Net, fold 0, seed 1: no automatic score of case-3; case-4; case-5"
+    assert read_results(searched).missing == (expected,)
+    (run / "done.json").unlink()
+    assert run_study(automatic_study(searched.parent), searched, device="cpu")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "whether the detector (detector) was trained on patients that are tested is not known" in said
+    assert whole == {path: path.read_bytes() for path in whole}
 
 
 def test_damaged_scores_stop_the_run_whose_they_are(cohort: Cohort, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from clmsda import models
 from clmsda.errors import InputError
 from clmsda.geometry import Volume
 from clmsda.images import check_ct
-from clmsda.models import Model
+from clmsda.models import Model, Trained
 from clmsda.prompts import Point, PromptError, Request, check
 from clmsda.prompts.kinds import PointMm
 from clmsda.segmentation.candidates import Candidate, candidates
@@ -108,7 +108,7 @@ def _lesion_at(
     return replace(found, probability=place.probability * certainty) if found.measurement else None
 
 
-def least_probability(detector: Model, sensitivity: float | None) -> float:
+def least_probability(detector: Model | Trained, sensitivity: float | None) -> float:
     """From which probability on a candidate counts. Raises ModelError, and InputError for what cannot be reached."""
     if not detector.config.searches:
         raise models.ModelError(

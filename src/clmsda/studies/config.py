@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from clmsda import models
 from clmsda.errors import InputError
 from clmsda.networks import VARIANTS
 from clmsda.training import ConfigError, TrainingConfig
@@ -28,7 +29,7 @@ PROTOCOLS = {
     "oracle": "true center and size, the tumor's slices only (the paper's)",
     "estimated": "true center, size estimated",
     "prompted": "a click in the tumor, all slices",
-    "automatic": "nothing given",
+    "automatic": "nothing given, all slices of the slab around the tumor",
 }
 """What each protocol gives to a method (design section 2.5)."""
 
@@ -101,6 +102,20 @@ class ClickConfig:
 
 
 @dataclass(frozen=True)
+class AutomaticConfig:
+    """Who says where tumors may be, for the automatic protocol: a model that finds them, shipped (a name) or a file's.
+
+    patients: the table by which the detector's training parted patients (patient, collection, part): it tells which
+    test patients the detector has seen.
+    """
+
+    __pydantic_config__: ClassVar = FORBID
+
+    detector: str = models.DETECTOR
+    patients: str | None = None
+
+
+@dataclass(frozen=True)
 class Variant:
     """A row of the study: how its training differs, as dotted keys of a training TOML with their values."""
 
@@ -167,6 +182,7 @@ class Study:
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1,)
     protocols: Annotated[tuple[Protocol, ...], Field(min_length=1)] = ("oracle", "estimated", "prompted")
     click: ClickConfig = field(default_factory=ClickConfig)
+    automatic: AutomaticConfig = field(default_factory=AutomaticConfig)
     peers: tuple[Peer, ...] = ()
     published: Literal["vhsmc", "nsclc_radiomics"] | None = None
 

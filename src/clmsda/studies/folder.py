@@ -21,6 +21,7 @@ from clmsda.cohorts import Case, Cohort, Split, check_split, hold_out_test, k_fo
 from clmsda.errors import InputError
 from clmsda.files import OutputError, make_folder, replacing
 from clmsda.studies.config import Peer, SplitConfig, Study, StudyError, Variant, check_study, dotted, slug
+from clmsda.studies.detectors import check_detector, seen
 from clmsda.studies.peers import check_predictions
 from clmsda.version import software
 
@@ -57,12 +58,21 @@ class Run:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study ready to run. tests: the names of the test cases of each fold."""
+    """A study ready to run. tests: the names of the test cases of each fold.
+
+    seen: the cohort's patients whom the detector of the automatic protocol knows; None where that is not known.
+    """
 
     out: Path
     study: Study
     cohort: Cohort
     tests: tuple[tuple[str, ...], ...]
+    seen: list[str] | None
+
+    @property
+    def patients(self) -> set[str]:
+        """All who are tested."""
+        return {case.patient for case in self.cohort.subset({name for names in self.tests for name in names}).cases}
 
     def cases(self, run: Run) -> tuple[Case, ...]:
         """The cases that a run is tested on."""
@@ -85,6 +95,8 @@ def prepare(study: Study, out: Path, made: Callable[[Case], None] | None = None)
     with claimed(out, wait=True):
         stored, used = read_study_file(out) or (study, {})
         _refuse_changes(stored, study, out)
+        if "automatic" in study.protocols:
+            check_detector(study.automatic)
         _write(study, used, out)
         cohort = _cohort(study, out, made)
         if used.get("digest") not in (None, cohort.digest):
@@ -93,12 +105,13 @@ def prepare(study: Study, out: Path, made: Callable[[Case], None] | None = None)
         for peer in study.peers:
             if peer.predictions is not None:
                 check_predictions(peer, {name for names in tests for name in names})
-        _write(study, _used(cohort, out), out)
-    return Prepared(out, study, cohort, tests)
+        used = _used(study, cohort, out)
+        _write(study, used, out)
+    return Prepared(out, study, cohort, tests, used["seen"])
 
 
 def read_study_file(out: Path) -> tuple[Study, dict[str, Any]] | None:
-    """The study of a folder and what it knows of its cohort (path, digest, cases, synthetic); None where there is none.
+    """The study of a folder and what it knows of its cohort (see `_used`); None where there is none.
 
     Raises StudyError for a damaged file.
     """
@@ -174,15 +187,19 @@ def _lock_file(folder: Path) -> Iterator[IO[str]]:
         _locks.discard(file)
 
 
-_USED = ("path", "digest", "cases", "synthetic")
+_USED = ("path", "digest", "cases", "synthetic", "seen")
 
 
-def _used(cohort: Cohort, out: Path) -> dict[str, Any]:
-    """What study.json says of a cohort. A path within the study's folder is relative to it, so that both can move."""
+def _used(study: Study, cohort: Cohort, out: Path) -> dict[str, Any]:
+    """What study.json says of a cohort. A path within the study's folder is relative to it, so that both can move.
+
+    seen: see `Prepared`; no phantom has been.
+    """
     folder, home = cohort.folder.resolve(), out.resolve()
     path = folder.relative_to(home) if folder.is_relative_to(home) else folder
     synthetic = all(re.fullmatch(r"phantom-\d+", case.case) for case in cohort.cases)
-    return dict(zip(_USED, (str(path), cohort.digest, len(cohort.cases), synthetic), strict=True))
+    known = [] if synthetic else seen(study.automatic, [case.patient for case in cohort.cases])
+    return dict(zip(_USED, (str(path), cohort.digest, len(cohort.cases), synthetic, known), strict=True))
 
 
 def _write(study: Study, used: dict[str, Any], out: Path) -> None:
@@ -225,8 +242,10 @@ def _decisive(study: Study) -> dict[str, Any]:
     """All that every result depends on, with dotted keys. The cohort's digest stands for its folder."""
     values = asdict(study)
     values["cohort"].pop("folder")
+    values["automatic"].pop("patients")
     values["split"] = values["split"] or "none"
-    return dotted({key: values[key] for key in ("name", "cohort", "split", "training", "protocols", "click")})
+    keys = ("name", "cohort", "split", "training", "protocols", "click", "automatic")
+    return dotted({key: values[key] for key in keys})
 
 
 def _differing(row: Any, other: Any) -> str:

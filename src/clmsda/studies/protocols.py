@@ -3,11 +3,11 @@
     oracle      the true center, size and slices: the paper's
     estimated   the true center and slices; the size comes from self-sizing
     prompted    one click in the tumor; everything else is found, on every slice of the slab
-    automatic   nothing: not available yet
+    automatic   nothing: a detector says where tumors may be in the slab, and each is outlined from one point
 
 Everything reads the cohort's slab, the tumor's slices with a margin of one tumor size: it is what a cohort keeps of
-a CT, and every method gets the same. Scores of the prompted protocol count all its slices; what a method would mark
-farther away is not seen.
+a CT, and every method gets the same. Scores of the prompted and the automatic protocol count all its slices; what a
+method would mark farther away is not seen.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from clmsda.cohorts import Case, Cohort
+from clmsda.errors import InputError
 from clmsda.geometry import Volume, place
 from clmsda.measurements import bounding_box
 from clmsda.models import Model
 from clmsda.patches import AXIAL, cut, directions_of, restore, view_grid
 from clmsda.prompts import Correction, Inside, Outside, Point, PromptError
-from clmsda.segmentation import segment
+from clmsda.segmentation import find, segment
 from clmsda.segmentation.sizing import find_size
 from clmsda.segmentation.views import THRESHOLD, View, look
 from clmsda.studies.config import ClickConfig, Protocol
@@ -75,12 +76,19 @@ class Prediction:
 
 
 def predict(
-    target: Target, model: Model, protocols: Sequence[Protocol], clicks: Sequence[Point], *, at_size: bool
+    target: Target,
+    model: Model,
+    protocols: Sequence[Protocol],
+    clicks: Sequence[Point],
+    *,
+    at_size: bool,
+    detector: Model | None = None,
 ) -> dict[Protocol, list[Prediction]]:
     """A network's prediction by each protocol that is available; for prompted, one for each click.
 
     at_size: whether the network was taught to see tumors scaled to average size (pairs of views, or wrong sizes).
     Then it is shown the size-invariant view, else the size-variant one, for which the size does not matter.
+    detector: of the automatic protocol, which is not available without one.
     """
     found: dict[Protocol, list[Prediction]] = {}
     if "oracle" in protocols or ("estimated" in protocols and not at_size):
@@ -91,6 +99,8 @@ def predict(
         found["estimated"] = [estimated(target, model)]
     if "prompted" in protocols:
         found["prompted"] = [prompted(target, model, click) for click in clicks]
+    if "automatic" in protocols and detector is not None:
+        found["automatic"] = [automatic(target, model, detector)]
     return {protocol: found[protocol] for protocol in protocols if protocol in found}
 
 
@@ -134,6 +144,24 @@ def prompted(target: Target, model: Model, click: Point) -> Prediction:
     except PromptError as error:
         return nothing(target, str(error))
     return Prediction(lesion.mask, confidence=lesion.confidence, note="; ".join(lesion.warnings))
+
+
+def automatic(target: Target, model: Model, detector: Model) -> Prediction:
+    """All that `clmsda.find` finds in the slab, as one mask; the confidence is that of the most probable finding.
+
+    A slab that cannot be searched, as a crop without lungs, is one in which nothing is found.
+    """
+    try:
+        found = find(target.image, model, detector=detector)
+    except InputError as error:
+        return nothing(target, str(error))
+    if not found.lesions:
+        return nothing(target, "no findings")
+    first = max(found.lesions, key=lambda lesion: lesion.probability or 0.0)
+    count = f"{len(found.lesions)} findings, the most probable one" if len(found.lesions) > 1 else "1 finding,"
+    note = f"{count} with probability {first.probability:.2f}"
+    mask = Volume(found.mask.voxels != 0, found.grid, target.case.case)
+    return Prediction(mask, confidence=first.confidence, note=note)
 
 
 def nothing(target: Target, reason: str) -> Prediction:

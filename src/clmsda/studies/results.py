@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from clmsda.cohorts import Cohort, CohortError, Split, describe
 from clmsda.studies.config import Peer, Study, StudyError, Variant
+from clmsda.studies.detectors import reservation
 from clmsda.studies.folder import SPLIT, Run, known_study, plan
 from clmsda.studies.progress import is_done, read_done, read_epochs
 from clmsda.studies.score_rows import AGAIN, SCORE_FILE, Score, SliceScore, first_problem, read_scores, read_slices
@@ -29,11 +30,15 @@ GROUPS = {group: f"group {group} ({words})" for group, words in describe.GROUPS.
 
 @dataclass(frozen=True)
 class CohortUsed:
-    """The cohort that a study was run on. path: from the study's folder. All are empty before it is made."""
+    """The cohort that a study was run on. path: from the study's folder. All are empty before it is made.
+
+    seen: its patients whom the detector of the automatic protocol knows; None where that is not known.
+    """
 
     path: str = ""
     digest: str = ""
     synthetic: bool = False
+    seen: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,23 @@ class Results:
     def shown_protocols(self) -> list[str]:
         """The study's protocols, and those that only its peers were scored under."""
         return list(dict.fromkeys([*self.study.protocols, *(score.protocol for score in self.scores)]))
+
+    @property
+    def searched(self) -> str:
+        """What captions of several protocols say of the automatic one, where somebody was scored under it."""
+        if not any(score.protocol == "automatic" for score in self.scores):
+            return ""
+        return (
+            " Automatic: of a chest, only the slab around the tumor is searched and scored, which flatters it: what "
+            "would be found falsely elsewhere does not count."
+        )
+
+    @property
+    def reservation(self) -> str:
+        """Whether the networks' automatic scores are of patients whom the detector has seen; empty where not."""
+        names = {variant.name for variant in self.study.variants}
+        tested = {s.patient for s in self.scores if s.protocol == "automatic" and s.variant in names}
+        return reservation(self.study.automatic, self.cohort.seen, tested) if tested else ""
 
     @property
     def folds(self) -> int:
@@ -228,7 +250,7 @@ def _unfinished(records: Sequence[Record]) -> list[str]:
 
 
 def _untested(record: Record, scores: list[Score], split: Split | None, study: Study) -> list[str]:
-    """Test cases of a finished run without a score; nothing is automatic yet."""
+    """Test cases of a finished run without a score."""
     run = record.run
     expected = set(split.folds[run.fold].test) if split else {score.case for score in scores}
     unknown = {score.case for score in scores} - expected
@@ -241,7 +263,7 @@ def _untested(record: Record, scores: list[Score], split: Split | None, study: S
     wanted = [run.row.given] if isinstance(run.row, Peer) else study.protocols
     for protocol in wanted:
         lacking = sorted(expected - {score.case for score in scores if score.protocol == protocol})
-        if lacking and (isinstance(run.row, Peer) or protocol != "automatic"):
+        if lacking:
             found.append(f"{run.name}: no {protocol} score of {_some(lacking)}")
     return found
 

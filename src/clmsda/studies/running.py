@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from clmsda.errors import InputError
 from clmsda.files import make_folder, replacing
 from clmsda.images import write_mask
 from clmsda.runtimes.torch import select_device
-from clmsda.studies import peers, protocols
+from clmsda.studies import detectors, peers, protocols
 from clmsda.studies.config import Peer, Protocol, Study, Variant
 from clmsda.studies.folder import SPLIT, Prepared, Run, claimed, plan, prepare
 from clmsda.studies.progress import DONE, duration, is_done, read_epochs, seconds_left, steps
@@ -53,6 +53,8 @@ def run_study(
         ready = ranks.from_leader(_prepare(study, out) if ranks.leads else None)
         assert ready is not None  # the leader's
         with _bars(ranks.leads) as bars:
+            if ranks.leads and "automatic" in study.protocols:
+                _say(bars, detectors.reservation(study.automatic, ready.seen, ready.patients))
             return _run_all(ready, ranks, shard, device, deadline, bars)
 
 
@@ -70,7 +72,7 @@ def _run_all(
         if ranks.leads:
             left = duration(_left(ready))
             text = f"{sum(done)} of {len(whole)} runs done, time left {left}; now {run.name}"
-            bars.console.print(text, highlight=False, markup=False)
+            _say(bars, text)
         _carry_out(ready, run, ranks, device, deadline, bars)
         if ranks.from_leader(time.monotonic() > deadline):  # asked last: every call gets on, however short it is
             break
@@ -92,7 +94,7 @@ def _carry_out(ready: Prepared, run: Run, ranks: Ranks, device: str, deadline: f
     with claimed(folder) if ranks.leads else nullcontext(True) as free:
         if not ranks.from_leader(free):
             if ranks.leads:
-                bars.console.print(f"{run.name}: another process is at it", highlight=False)
+                _say(bars, f"{run.name}: another process is at it")
             return
         seconds = 0.0
         if isinstance(run.row, Variant):
@@ -118,9 +120,9 @@ def training_config(ready: Prepared, run: Run) -> TrainingConfig:
 def _evaluate(ready: Prepared, run: Run, device: str, deadline: float, training_s: float, bars: Progress) -> None:
     """Score every test case that is not scored yet, and say that the run is done; or stop at the deadline."""
     folder, cases = run.folder(ready.out), ready.cases(run)
-    available = _protocols(ready.study, run)
-    rows, slices, complete = _scored(folder, available)
-    method, digest = _method(ready, run, device)
+    wanted = [run.row.given] if isinstance(run.row, Peer) else ready.study.protocols
+    rows, slices, complete = _scored(folder, wanted)
+    method, digests = _method(ready, run, device)
     facts = {"variant": run.row.name, "fold": run.fold, "seed": run.seed}
     started, left = time.monotonic(), [case for case in cases if case.case not in complete]
     task = bars.add_task(f"{run.name}: evaluation", total=len(cases), completed=len(cases) - len(left))
@@ -139,50 +141,44 @@ def _evaluate(ready: Prepared, run: Run, device: str, deadline: float, training_
     else:
         seconds = (time.monotonic() - started) / max(len(left), 1) * len(cases)
         epochs = read_epochs(folder)
-        _write_done(folder, digest, max(training_s, epochs[-1]["seconds"] if epochs else 0.0), seconds)
+        _write_done(folder, digests, max(training_s, epochs[-1]["seconds"] if epochs else 0.0), seconds)
     bars.remove_task(task)
 
 
-def _method(ready: Prepared, run: Run, device: str) -> tuple[Method, str | None]:
-    """How a run outlines a tumor, and the digest of its model."""
+def _method(ready: Prepared, run: Run, device: str) -> tuple[Method, Mapping[str, str | None]]:
+    """How a run outlines a tumor, and the digests of its model and of the detector that it needs."""
     study, row = ready.study, run.row
     if isinstance(row, Variant):
         model, config = models.load(run.folder(ready.out) / MODEL, device), training_config(ready, run)
         at_size = config.loss.pairs or config.views.size_error > 1
-        wanted = _protocols(study, run)
+        searching = "automatic" in study.protocols
+        detector = detectors.load(study.automatic.detector, device) if searching else None
         return lambda target: protocols.predict(
-            target, model, wanted, protocols.clicks(target, study.click), at_size=at_size
-        ), model.digest
+            target, model, study.protocols, protocols.clicks(target, study.click), at_size=at_size, detector=detector
+        ), {"model": model.digest} | ({"detector": detector.digest} if detector else {})
     if row.predictions is not None:
-        return lambda target: {row.given: [peers.read_prediction(row, target)]}, None
+        return lambda target: {row.given: [peers.read_prediction(row, target)]}, {"model": None}
     if row.method == "ball":
-        return lambda target: {row.given: [peers.ball(target)]}, None
+        return lambda target: {row.given: [peers.ball(target)]}, {"model": None}
     return lambda target: {
         row.given: [peers.region_growing(target, c, row.multiplier) for c in protocols.clicks(target, study.click)]
-    }, None
+    }, {"model": None}
 
 
-def _protocols(study: Study, run: Run) -> list[Protocol]:
-    """The protocols that a run is scored under. Nothing outlines a tumor without being told where one is, yet."""
-    if isinstance(run.row, Peer):
-        return [run.row.given]
-    return [protocol for protocol in study.protocols if protocol != "automatic"]
-
-
-def _scored(folder: Path, available: list[Protocol]) -> tuple[list[dict[str, str]], list[dict[str, str]], set[str]]:
+def _scored(folder: Path, wanted: Sequence[Protocol]) -> tuple[list[dict[str, str]], list[dict[str, str]], set[str]]:
     """The rows of scores.csv and slices.csv of the cases that are scored under every protocol, and these cases."""
     rows, slices = read_rows(folder / SCORE_FILE, SCORES), read_rows(folder / SLICE_FILE, SLICES)
     under: dict[str, set[str]] = {}
     for row in rows:
         under.setdefault(row["case"], set()).add(row["protocol"])
-    complete = {case for case, found in under.items() if found >= set(available)}
+    complete = {case for case, found in under.items() if found >= set(wanted)}
     rows, slices = ([row for row in table if row["case"] in complete] for table in (rows, slices))
     return rows, slices, complete
 
 
-def _write_done(folder: Path, digest: str | None, training_s: float, evaluation_s: float) -> None:
+def _write_done(folder: Path, digests: Mapping[str, str | None], training_s: float, evaluation_s: float) -> None:
     seconds = {"training_seconds": round(training_s, 1), "evaluation_seconds": round(evaluation_s, 1)}
-    facts = {"seconds": round(sum(seconds.values()), 1), **seconds, "model": digest}
+    facts = {"seconds": round(sum(seconds.values()), 1), **seconds, **digests}
     with replacing(folder / DONE) as temporary:
         temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf8")
 
@@ -221,6 +217,12 @@ def _seldom(work: Callable[[], float | None], pause_s: float = 5.0) -> Callable[
         return known
 
     return value
+
+
+def _say(bars: Progress, text: str) -> None:
+    """Above the bars; nothing for nothing."""
+    if text:
+        bars.console.print(text, highlight=False, markup=False)
 
 
 def _bars(enabled: bool) -> Progress:

@@ -36,7 +36,8 @@ def write_report(study_folder: Path | str, out: Path | str, collection: str = ""
     tables = all_tables(results, cohort)
     plates = all_plates(results, cohort, no_cohort)
     drawn = {plate.name: render(plate) for plate in plates}
-    html = page(results, tables, plates, drawn, notices=[*([no_cohort] if no_cohort else []), *results.missing])
+    notices = [*filter(None, (no_cohort, results.reservation)), *results.missing]
+    html = page(results, tables, plates, drawn, notices)
     out = make_folder(out)
     for table in tables:
         for suffix, text in (("csv", to_csv(table)), ("tex", to_latex(table)), ("md", to_text(table))):

@@ -53,7 +53,7 @@ def protocols(results: Results) -> Table:
     caption = (
         "The protocols side by side: what a method is told about the tumor decides what its F1 means, so columns "
         "must not be compared as if they were methods. Mean (standard deviation) over n patients, 95 % bootstrap "
-        "interval."
+        f"interval.{results.searched}"
     )
     return Table("table_s2_protocols", "Table S2", results.caption(caption), tuple(columns), tuple(rows))
 

@@ -76,7 +76,7 @@ def _of_scores(results: Results) -> list[Plate]:
     drawn = (
         ("ablation", comparisons.ablation, count > 0, under),
         ("f1_against_size", comparisons.against_size, count > 0, under),
-        ("protocols", comparisons.protocols, bool(results.scores), "n as in Table S2."),
+        ("protocols", comparisons.protocols, bool(results.scores), f"n as in Table S2.{results.searched}"),
         ("bland_altman", agreement.bland_altman, count > 0, f"{protocol.capitalize()} protocol, n as in Table S5."),
         ("patch_coverage", comparisons.coverage, has_outside, under),
         ("training_curves", curves.training, trained > 0, f"{trained} runs."),
