@@ -80,6 +80,12 @@ def test_the_tables_and_the_picture_say_who_is_slower(peers: SimpleNamespace, tm
         in text
     )
     assert "| quick | 0.75 | 0.75 | 0.50 [0.50, 0.50] | 2.67 |" in text
-    assert "| steps 2-D float32: clmsda | 4.00 | 10 % |" in text
+    assert "| A training step, 2-D, float32: clmsda | 4.00 | 10 % |" in text
+    slower = text.partition("## Where clmsda is slower")[2].partition("##")[0]
+    assert slower.strip() == "- phantom: reading its DICOM series: quick takes 0.50 [0.50, 0.50] times clmsda's time"
+    page = tmp_path / "page.md"
+    page.write_text(f"head\n{peers.tables.BEGIN}former{peers.tables.END}\ntail")
+    peers.tables.rewrite(page, results)
+    assert page.read_text() == f"head\n{peers.tables.BEGIN}\n\n{text}\n\n{peers.tables.END}\ntail"
     peers.picture.draw(results, tmp_path / "performance.png")
     assert (tmp_path / "performance.png").stat().st_size > 5_000

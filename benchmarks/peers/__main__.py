@@ -6,8 +6,8 @@
 
 The peers (requirements.txt) are installed into .cache/peers, an environment of its own that sees what this Python's
 has. There each part runs in a process with one thread, all things by turns. Believe the processor seconds: wall seconds
-are those of whatever else the machine does. Results go to .cache/peers.json part by part, the tables of
-docs/performance.md to standard output, the picture to docs/images/performance.png.
+are those of whatever else the machine does. Results go to .cache/peers.json part by part, and from there into
+docs/performance.md and docs/images/performance.png.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ sys.path[0] = str(HERE.parent)  # so that files here shadow no package's name
 from peers.rounds import Contestant, by_turns  # noqa: E402
 
 HOME, RESULTS = ROOT / ".cache" / "peers", ROOT / ".cache" / "peers.json"
-PICTURE = ROOT / "docs" / "images" / "performance.png"
+PAGE, PICTURE = ROOT / "docs" / "performance.md", ROOT / "docs" / "images" / "performance.png"
 PATIENT = ROOT.parent / "shared" / "data" / "nsclc-radiomics" / "NSCLC-Radiomics" / "LUNG1-001"
 CLICK = "82.5,-199.8,-459.5"
 PARTS = ("reading", "steps 2-D float32", "steps 3-D float32", "masks", "steps 2-D bfloat16", "steps 3-D bfloat16")
@@ -61,8 +61,8 @@ def main() -> None:
                 keep(part, one, options.point, options.rounds)
     from peers import picture, tables
 
-    results = json.loads(RESULTS.read_text())
-    print(tables.page(results))
+    results = dict(sorted(json.loads(RESULTS.read_text()).items(), key=lambda part: tables.place(part[0])))
+    tables.rewrite(PAGE, results)
     picture.draw(results, PICTURE)
 
 

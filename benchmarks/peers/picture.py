@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from matplotlib import rc_context
+from matplotlib.patheffects import withStroke
+
 from clmsda.studies.report.figures.style import COLORS, FAINT, HAIR, STYLE, new_figure
-from peers.rounds import Spread, Timed, ratio
-from peers.tables import Results, contenders, timed
+from peers.rounds import Spread, short
+from peers.tables import Results, compared, timed, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,9 +21,10 @@ DPI = 150
 
 def draw(results: Results, path: Path) -> None:
     """Write a PNG."""
-    from matplotlib import rc_context
-
-    panels = {title(name): ratios(name, timed(part)) for name, part in results.items()}
+    panels = {
+        title(name) + ", for each GFLOP" * name.startswith("steps"): compared(name, timed(part))
+        for name, part in results.items()
+    }
     with rc_context(STYLE):
         figure = new_figure(0.75 + sum(0.5 + 0.17 * len(rows) for rows in panels.values()))
         axes = figure.subplots(len(panels), 1, sharex=True, height_ratios=[2 + len(rows) for rows in panels.values()])
@@ -30,31 +34,19 @@ def draw(results: Results, path: Path) -> None:
         figure.savefig(path, dpi=DPI)
 
 
-def title(name: str) -> str:
-    """Of a part of the results."""
-    if name.startswith("steps"):
-        _, dims, precision = name.split()
-        return f"A training step, {dims}, {precision}, for each GFLOP"
-    what, ct = name.split(", ")
-    return f"{ct}: " + ("reading its DICOM series" if what == "reading" else "from the CT in memory to a mask")
-
-
-def ratios(name: str, times: list[Timed]) -> dict[str, Spread]:
-    ours, *others = contenders(times)
-    return {
-        one.name: ratio(one, ours, per_gflop=name.startswith("steps")) for one in others if " alone" not in one.name
-    }
-
-
 def dots(axes: Axes, name: str, rows: dict[str, Spread]) -> None:
-    for row, spread in enumerate(reversed(rows.values())):
-        color = SLOWER if spread.median < 1 else FASTER
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(x=0.08)
+    axes.axvline(1, color=FAINT, linewidth=0.8)
+    for row, (label, spread) in enumerate(reversed(rows.items())):
+        color = COLORS[0] if label.startswith("clmsda") else SLOWER if spread.median < 1 else FASTER
         axes.plot([spread.low, spread.high], [row, row], color=color, linewidth=2.2, solid_capstyle="round")
         axes.plot(spread.median, row, "o", color=color, markersize=5)
-        axes.annotate(f"{spread.median:.2g}" if spread.median < 100 else f"{spread.median:.0f}", (spread.high, row),
-                      xytext=(6, 0), textcoords="offset points", va="center", fontsize=7, color=color)  # fmt: skip
-    axes.axvline(1, color=FAINT, linewidth=0.8)
-    axes.set_xscale("log")
+        axes.annotate(
+            short(spread.median), (spread.high, row), xytext=(6, 0), textcoords="offset points", va="center",
+            fontsize=7, color=color, path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        )  # fmt: skip
     axes.set_yticks(range(len(rows)), [label.replace("`", "") for label in reversed(rows)])
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.grid(True, axis="x", color=HAIR, linewidth=0.5)

@@ -4,25 +4,79 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from peers.rounds import Timed, ratio, short
+from peers.rounds import Spread, Timed, ratio, short
 
 LIMITS = ("matrix product", "3-D convolution", "copy of")
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+ALONE = "network alone"
+"""A part of our click, which is no rival of it."""
 Results = Mapping[str, Mapping[str, Any]]
+
+
+def rewrite(path: Path, results: Results) -> None:
+    """Put the tables into a page, in the place of those between its marks."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}\n\n{page(results)}\n\n{END}{after}", encoding="utf-8")
 
 
 def page(results: Results) -> str:
     """All tables, in Markdown."""
-    texts = [ran(results)]
+    texts = [ran(results), "## Where clmsda is slower", "\n".join(lost(results))]
     for name, part in results.items():
         times = timed(part)
-        shape = "x".join(map(str, part["facts"].get("shape", [])))
         rows = masks(times) if "masks" in name else reading(times) if "reading" in name else steps(times)
-        texts.append(f"### {name}{f' ({shape})' if shape else ''}\n\n{markdown(rows)}")
-    return "\n\n".join(
-        [*texts, f"### limits\n\n{markdown(limits(results))}", f"### shares\n\n{markdown(shares(results))}"]
-    )
+        texts += [f"## {title(name)}", *size(part["facts"]), markdown(rows)]
+    texts += ["## What the machine can do", markdown(limits(results)), markdown(shares(results))]
+    return "\n\n".join(texts)
+
+
+def place(name: str) -> tuple[int, str, bool]:
+    """In the order of the page: masks, reading, steps; float32 before bfloat16, a patient before a phantom."""
+    kind = ("masks", "reading", "steps").index(name.split()[0].rstrip(","))
+    return kind, "bfloat16" * ("bfloat16" in name), "phantom" in name
+
+
+def title(name: str) -> str:
+    """Of a part of the results."""
+    if name.startswith("steps"):
+        _, dims, precision = name.split()
+        return f"A training step, {dims}, {precision}"
+    what, ct = name.split(", ")
+    return f"{ct}: " + ("reading its DICOM series" if what == "reading" else "from the CT in memory to a mask")
+
+
+def each(name: str) -> str:
+    """Of training steps, of unequal FLOPs still by a few percent, the time for each GFLOP counts."""
+    return " for each GFLOP" if name.startswith("steps") else ""
+
+
+def size(facts: Mapping[str, Any]) -> list[str]:
+    if not facts:
+        return []
+    spacing = " x ".join(f"{mm:.2f}" for mm in facts["spacing_mm"])
+    return [f"{' x '.join(map(str, facts['shape']))} voxels of {spacing} mm (slices, rows, columns)."]
+
+
+def compared(name: str, times: list[Timed]) -> dict[str, Spread]:
+    """What counts in a part: times clmsda's processor time, of training steps for each GFLOP."""
+    per_gflop = name.startswith("steps")
+    ours, *others = (one for one in contenders(times) if ALONE not in one.name)
+    return {one.name: ratio(one, ours, per_gflop=per_gflop) for one in others}
+
+
+def lost(results: Results) -> list[str]:
+    """Every peer that needs less processor time, by the median."""
+    found = [
+        f"- {title(name)}: {peer} takes {spread} times clmsda's time" + each(name)
+        for name, part in results.items()
+        for peer, spread in compared(name, timed(part)).items()
+        if spread.median < 1 and not peer.startswith("clmsda")
+    ]
+    return found or ["Nowhere, of what is measured here."]
 
 
 def ran(results: Results) -> str:
@@ -117,7 +171,7 @@ def shares(results: Results) -> list[list[str]]:
         for one in contenders(timed(part)):
             if one.gflop and one.name.startswith("clmsda"):
                 best = peak(results, half="bfloat16" in name)
-                rows.append([f"{name}: {one.name}", short(one.rate), f"{100 * one.rate / best:.0f} %"])
+                rows.append([f"{title(name)}: {one.name}", short(one.rate), f"{100 * one.rate / best:.0f} %"])
     return rows
 
 
