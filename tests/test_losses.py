@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clmsda.losses import Distance, LossError, consistency, supervised, total
+from clmsda.losses import Distance, LossError, centers, consistency, supervised, total
 from clmsda.zoom import zoom
 
 DISTANCES: list[Distance] = ["mse", "dice", "l1"]
@@ -77,6 +77,36 @@ def test_fractions_of_tumor_are_matched_not_sharpened() -> None:
     target = torch.full((1, 1, 4, 4), 0.3)
     values = {p: supervised(logit(torch.full_like(target, p)), target).item() for p in (0.1, 0.2, 0.3, 0.4, 0.9)}
     assert min(values, key=values.__getitem__) == 0.3
+
+
+def bumps(*widths: float, size: int = 40) -> Tensor:
+    """(1, 1, size, size, size): a bump of each width, one behind the other, far apart."""
+    axis = torch.arange(size).float()
+    found = torch.zeros(size, size, size)
+    for number, width in enumerate(widths):
+        place = (axis - 10 - 20 * number).square()[:, None, None]
+        others = (axis - size / 2).square()
+        found = torch.maximum(found, torch.exp(-(place + others[:, None] + others) / (2 * width**2)))
+    return found[None, None]
+
+
+def test_a_detector_pays_for_missed_and_for_false_bumps_where_it_is_known() -> None:
+    everywhere = torch.ones(1, 1, 40, 40, 40, dtype=torch.bool)
+    target = bumps(2.0)
+    assert centers(logit(target), target, everywhere) < 0.01
+    missed = centers(logit(torch.zeros_like(target)), target, everywhere)
+    false = centers(logit(bumps(2.0, 2.0)), target, everywhere)
+    assert missed > 1 and false > 0.3
+    hidden = everywhere & (bumps(2.0, 2.0) - target < 1e-3)
+    assert centers(logit(bumps(2.0, 2.0)), target, hidden) < 0.05
+
+
+def test_a_small_bump_that_is_missed_costs_about_as_much_as_a_large_one() -> None:
+    everywhere = torch.ones(1, 1, 40, 40, 40, dtype=torch.bool)
+    costs = [
+        float(centers(torch.full((1, 1, 40, 40, 40), -6.0), bumps(width), everywhere)) for width in (1.75, 3.0, 4.0)
+    ]
+    assert max(costs) < 1.5 * min(costs)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)

@@ -22,6 +22,12 @@ SMOOTH = 1.0
 and one false voxel in an empty target half a point, with a finite gradient everywhere."""
 
 
+BUMP_EDGE = 0.01
+"""What is below this of a bump is none."""
+BUMP_VOXELS = 84.0
+"""The sum of the smallest bump (sd 3.5 mm, at 2 mm): all bumps, and false ones, weigh as much as it does."""
+
+
 class LossError(InputError):
     """Predictions, targets or settings that no loss is defined for."""
 
@@ -53,6 +59,24 @@ def supervised(logits: Tensor, target: Tensor, known: Tensor | None = None) -> T
     voxels = functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * valid
     entropy = (_sum(voxels) / _sum(valid).clamp(min=1)).mean()
     return entropy + _dice(logits.sigmoid(), target, valid).mean()
+
+
+def centers(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """What a detector is trained on: quality focal loss (Li et al., NeurIPS 2020) + Dice loss, the mean over the batch.
+
+    logits: (N, 1, *spatial). target: the same shape, bumps of height 1 at the centers of tumors. known: bool, nothing
+    else carries loss. Cross-entropy is weighed by the squared error, so that what looks like a tumor and is none
+    counts, and all that is plainly lung hardly does. It is summed, and within a bump divided by the bump's sum: a small
+    tumor that is missed costs as much as a large one, and about as much as a false one.
+    """
+    logits, target, valid = logits.float(), target.float(), known.float()
+    probability = logits.sigmoid()
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    own = target > BUMP_EDGE
+    share = (BUMP_VOXELS / _sum(target * own).clamp(min=BUMP_VOXELS / 4)).view(-1, *[1] * (target.ndim - 1))
+    weight = own * share + ~own
+    focal = _sum(entropy * (probability - target).square() * weight * valid) / BUMP_VOXELS
+    return (focal + _dice(probability, target, valid)).mean()
 
 
 def consistency(

@@ -217,13 +217,15 @@ class _Run:
         return precision == "bfloat16" or (precision == "auto" and pays_in_half(self.ranks.device))
 
     def loss(self, batch: Pair, half: bool) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Design section 2.3: supervised on both views, consistent between them; or one view alone.
+        """Design section 2.3: supervised on both views, consistent between them; or one view alone, or a detector's bumps.
 
         Also returns the last view's logits.
         """
         settings = self.config.loss
         with self.autocast(half):
             logits = self.parallel(self.views(batch))
+        if self.config.views.search is not None:
+            return {"total": losses.centers(logits, batch.variant_mask, batch.variant_known)}, logits
         if not settings.pairs:
             return {"total": losses.supervised(logits, batch.variant_mask, batch.variant_known)}, logits
         variant, invariant = logits.float().chunk(2)
