@@ -217,7 +217,7 @@ class _Run:
         return precision == "bfloat16" or (precision == "auto" and pays_in_half(self.ranks.device))
 
     def loss(self, batch: Pair, half: bool) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Design section 2.3: supervised on both views, consistent between them; or one view alone, or a detector's bumps.
+        """Design section 2.3: supervised on both views, consistent between them; or one view alone; or a detector's.
 
         Also returns the last view's logits.
         """
