@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FASTER, SLOWER = COLORS[6], COLORS[3]
-DPI = 150
+DPI = 120
 
 
 def draw(results: Results, path: Path) -> None:

@@ -50,7 +50,7 @@ def title(name: str) -> str:
 
 
 def each(name: str) -> str:
-    """Of training steps, of unequal FLOPs still by a few percent, the time for each GFLOP counts."""
+    """Widths are multiples of four, which leaves training steps of unequal FLOPs: the time for each GFLOP counts."""
     return " for each GFLOP" if name.startswith("steps") else ""
 
 
