@@ -50,7 +50,7 @@ def find(
     `views.search`. sensitivity: the share of tumors to be found on what the detector was measured on, 0..1; by default
     what comes with two false findings in a scan.
 
-    Lesions are numbered in the order in which the detector finds them probable; there may be none. Raises InputError
+    Lesions are numbered by their probability, the most probable one first; there may be none. Raises InputError
     (NotHounsfield, NoLungs, ModelError, ...) for input that cannot be used.
     """
     say = progress or (lambda text: None)
@@ -58,7 +58,8 @@ def find(
     seeker = detector if isinstance(detector, Model) else models.load(detector, device, runtime=runtime)
     least = least_probability(seeker, sensitivity)
     outliner = model if isinstance(model, Model) else models.load(model, device, runtime=runtime)
-    lesions = search(volume, seeker, outliner, least, say)
+    found = sorted(search(volume, seeker, outliner, least, say), key=lambda one: -(one.probability or 0))
+    lesions = [replace(one, label=label) for label, one in enumerate(found, 1)]
     return Segmentation(volume.grid, volume.source, f"{outliner.version}, {seeker.version}", tuple(lesions))
 
 
