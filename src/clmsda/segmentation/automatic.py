@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 MOST_FALSE = 2.0
 """False findings in a scan that the default operating point allows, on what the detector was measured on: synthetic
-chests, which show more that looks like a tumor than the five real ones at hand, where they are none."""
+chests."""
 
 HOPELESS = 0.75
 """Below this part of the least probability, what is found at a candidate is not looked at again."""

@@ -217,17 +217,13 @@ class _Run:
         return precision == "bfloat16" or (precision == "auto" and pays_in_half(self.ranks.device))
 
     def loss(self, batch: Pair, half: bool) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Design section 2.3: supervised on both views, consistent between them; or one view alone; or a detector's.
-
-        Also returns the last view's logits.
-        """
+        """Design section 2.3: on both views, consistent between them, or on one alone. Also the last view's logits."""
         settings = self.config.loss
         with self.autocast(half):
             logits = self.parallel(self.views(batch))
-        if self.config.views.search is not None:
-            return {"total": losses.centers(logits, batch.variant_mask, batch.variant_known)}, logits
         if not settings.pairs:
-            return {"total": losses.supervised(logits, batch.variant_mask, batch.variant_known)}, logits
+            alone = losses.supervised if self.config.views.search is None else losses.centers
+            return {"total": alone(logits, batch.variant_mask, batch.variant_known)}, logits
         variant, invariant = logits.float().chunk(2)
         parts = losses.total(
             variant, invariant, batch.variant_mask, batch.invariant_mask, batch.ratio,
