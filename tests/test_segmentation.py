@@ -16,7 +16,7 @@ from clmsda.models import Model
 from clmsda.patches import AXIAL
 from clmsda.prompts import Box, Point, PromptError, RecistLine
 from clmsda.segmentation import Lesion, segment
-from clmsda.segmentation.prompted import fill_slices
+from clmsda.segmentation.answer import fill_slices
 from clmsda.segmentation.sizing import Sized, as_told
 from clmsda.segmentation.views import FUSED, look
 from clmsda.segmentation.whole import where_any_sees

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from clmsda.geometry import Volume, place
 from clmsda.measurements import bounding_box
@@ -37,3 +38,11 @@ def reaches_end(mask: Volume) -> bool:
     """Whether a mask is in the first or the last slice of the scan."""
     lower, upper = bounding_box(mask.voxels)
     return bool(lower[0] == 0 or upper[0] == mask.grid.shape[0])
+
+
+def fill_slices(mask: NDArray[np.bool_]) -> None:
+    """Fill in place what the mask encloses within a slice: readers outline tumors, with cavities and open bronchi."""
+    lower, upper = bounding_box(mask)
+    part = mask[tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))]
+    for plane in part:
+        plane |= ndimage.binary_fill_holes(plane)

@@ -1,8 +1,12 @@
 """Corrections: a point inside or outside moves the border near it, where the CT looks as it does at the point.
 
-What speaks for tumor (log odds) becomes what is asked for at each point, and is interpolated between them: a point that
-lies deepest in an error is about as far from the mask's border as from the true one, so that distance says how far its
-word reaches; and what is as dense as the point follows it further than what is not.
+How deep a voxel lies in the mask, or beyond it, becomes what is asked for at each point, and is interpolated between
+them: a point that lies deepest in an error is about as far from the mask's border as from the true one, so that this
+says how far its word reaches; and what is as dense as the point follows it further than what is not.
+
+No network is asked. One that sees the corrections (the second model's fine look) was worse by 0.03 after three of them,
+and took eight times as long; its first look's probabilities in the place of depth were as good (+0.004). Measured on 43
+lesions of validation patients.
 """
 
 from __future__ import annotations
@@ -17,16 +21,14 @@ from clmsda.geometry import Grid, Volume
 from clmsda.measurements import bounding_box
 from clmsda.prompts import Request
 from clmsda.prompts.kinds import PointMm, text_of
+from clmsda.prompts.request import FAR, FAR_MM
 
 REACH = 2.0
 """Standard deviation of a point's weight in space, over its distance to the mask's border."""
 ALIKE_HU = 250.0
-"""Standard deviation of its weight in density."""
-SURE = 2.0
-"""Log odds of a point where the mask says the contrary. With the two above: best of 40 settings, drawn for 19 lesions
-of validation patients with three corrections each."""
-HELD = 0.05
-"""Log odds, at the least, of what the mask says."""
+"""Standard deviation of its weight in density. Halves and doubles of both were worse on the same lesions."""
+HELD = 0.025
+"""What the mask says counts at least so much, where a point that says the contrary counts 1."""
 DENSITY_MM = 1.0
 """Standard deviation by which density is smoothed before it is compared."""
 NEAR_MM = 5.0
@@ -43,28 +45,25 @@ class _Said:
     wrong: bool
 
 
-def followed(
-    mask: NDArray[np.bool_], evidence: NDArray[np.float32] | None, image: Volume, request: Request
-) -> NDArray[np.bool_]:
+def followed(mask: NDArray[np.bool_], image: Volume, request: Request) -> NDArray[np.bool_]:
     """The mask, changed near the corrections so that it follows them; what no correction touches stays.
 
-    evidence: log odds of tumor as a model sees it; the mask's word counts where both contradict. None: how deep a voxel
-    lies in the mask, or beyond it, takes its place. image: HU. All on one grid; points beyond it change nothing.
+    image: HU, on the mask's grid. Points beyond it change nothing.
     """
     said = _said(mask, image.grid, request)
     wrong = [one for one in said if one.wrong]
     if not wrong:
         return mask
-    if evidence is None:
-        evidence = SURE * _depth(mask, image.grid) / float(np.mean([one.depth_mm for one in wrong]))
-    field = np.where(mask, np.maximum(evidence, HELD), np.minimum(evidence, -HELD))
+    field = _depth(mask, image.grid) / float(np.mean([one.depth_mm for one in wrong]))
+    field = np.where(mask, np.maximum(field, HELD), np.minimum(field, -HELD))
     density = ndimage.gaussian_filter(image.voxels.astype(np.float32), DENSITY_MM / image.grid.spacing_mm)
     asked = wrong
     while True:
         moved = field + _interpolated(asked, said, field, density, image.grid)
         broken = [one for one in said if one not in asked and one.sign * moved[one.index] <= 0]
         if not broken:
-            return localized(mask, moved > 0, image.grid, request)
+            after = localized(mask, moved > 0, image.grid, request)
+            return _without_cut_off(mask, after, image.grid, request)
         asked = [*asked, *broken]
 
 
@@ -79,13 +78,12 @@ def ignored(mask: NDArray[np.bool_], grid: Grid, request: Request) -> list[str]:
     return said
 
 
-def surroundings(mask: NDArray[np.bool_], grid: Grid, request: Request) -> tuple[slice, slice, slice]:
-    """The part of a CT that the corrections of a mask can change, which is not empty: about twice as large as both."""
+def surroundings(mask: NDArray[np.bool_], grid: Grid) -> tuple[slice, slice, slice]:
+    """The part of a CT that corrections of a mask, which is not empty, can change: as far beyond it as it is long."""
     lower, upper = bounding_box(mask)
-    corners = np.array([lower, upper - 1, *(grid.to_index(p) for p in (*request.inside, *request.outside))])
-    margin = np.ceil((corners.max(axis=0) - corners.min(axis=0)) / 2) + 2
-    low = np.maximum(corners.min(axis=0) - margin, 0).astype(int)
-    high = np.minimum(corners.max(axis=0) + margin + 1, mask.shape).astype(int)
+    reach_mm = max(FAR * float(((upper - lower) * grid.spacing_mm).max()), FAR_MM)
+    margin = np.ceil(reach_mm / grid.spacing_mm).astype(int)
+    low, high = np.maximum(lower - margin, 0), np.minimum(upper + margin, mask.shape)
     k, row, column = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     return k, row, column
 
@@ -116,7 +114,7 @@ def _interpolated(
     """What to add to the field, so that it is what the points ask for at each of them."""
     weights = [_weight(one, _reach(one, said, grid), density, grid) for one in asked]
     missing = [
-        one.sign * max(SURE if one.wrong else HELD, one.sign * field[one.index]) - field[one.index] for one in asked
+        one.sign * max(1.0 if one.wrong else HELD, one.sign * field[one.index]) - field[one.index] for one in asked
     ]
     between = np.array([[weight[one.index] for weight in weights] for one in asked])
     shares = np.linalg.solve(between + 0.01 * np.eye(len(asked)), missing)
@@ -157,6 +155,20 @@ def localized(before: NDArray[np.bool_], after: NDArray[np.bool_], grid: Grid, r
             for label in _near(labels, grid, point):
                 changed[labels == label] = value
     return changed
+
+
+def _without_cut_off(
+    before: NDArray[np.bool_], after: NDArray[np.bool_], grid: Grid, request: Request
+) -> NDArray[np.bool_]:
+    """The mask after, without what a point outside has cut off from the parts in which points inside lie."""
+    parts, _ = ndimage.label(after, structure=np.ones((3, 3, 3)))
+    held = set[int]().union(*(_near(parts, grid, point) for point in request.marks.inside))
+    if not held:
+        return after
+    wholes, _ = ndimage.label(before, structure=np.ones((3, 3, 3)))
+    kept = np.isin(parts, list(held))
+    cut = np.isin(wholes, np.setdiff1d(wholes[kept], 0)) & ~kept
+    return after & ~cut
 
 
 def _near(labels: NDArray, grid: Grid, point: PointMm) -> set[int]:

@@ -7,16 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from clmsda import models
 from clmsda.geometry import Volume
 from clmsda.images import check_ct
-from clmsda.measurements import bounding_box, measure
+from clmsda.measurements import measure
 from clmsda.models import Model
 from clmsda.prompts import Correction, Prompt, PromptError, Request, check, requests
 from clmsda.prompts.kinds import PointMm
-from clmsda.segmentation.answer import reaches_end
+from clmsda.segmentation.answer import fill_slices, reaches_end
 from clmsda.segmentation.borders import FAINT, missing_border
 from clmsda.segmentation.corrections import followed, ignored, surroundings
 from clmsda.segmentation.lesion import Lesion, Segmentation
@@ -64,44 +63,26 @@ def segment(
     return Segmentation(volume.grid, volume.source, model.version, tuple(lesions))
 
 
-def correct(
-    volume: Volume,
-    mask: Volume,
-    prompts: Sequence[Prompt | Correction],
-    model: Model,
-    *,
-    progress: Callable[[str], None] | None = None,
-) -> Lesion:
-    """Correct a mask of one lesion: with the model where it takes corrections, else by geometry and density alone.
+def correct(volume: Volume, mask: Volume, prompts: Sequence[Prompt | Correction]) -> Lesion:
+    """Correct a mask of one lesion, whoever made it, by geometry and density alone: no model is asked.
 
-    mask: on the CT's grid. prompts: all that was said of the lesion, corrections among them. Only what a correction
-    touches changes (`clmsda.segmentation.corrections`). Raises PromptError, as `segment`.
+    volume: the CT, HU. mask: on its grid. prompts: all that was said of the lesion, corrections among them. Only what a
+    correction touches changes (`clmsda.segmentation.corrections`). Raises PromptError, as `segment`.
     """
-    if model.config.patches.corrections:
-        return segment(volume, prompts, model, refine=mask, progress=progress).lesions[0]
     (request,) = requests(prompts, mask)
     check(request, volume)
     assert request.mask is not None
-    where = surroundings(request.mask.voxels, volume.grid, request)
-    image = volume.crop([part.start for part in where], [part.stop for part in where])
-    voxels = request.mask.voxels.copy()
-    voxels[where] = followed(voxels[where], None, image, request)
-    if not voxels.any():
-        return _empty(volume, request, 1, "the corrections leave nothing of it")
-    said = ["the model takes no corrections: they count near the points alone", *ignored(voxels, volume.grid, request)]
-    found = Volume(voxels, volume.grid, volume.source)
-    measured = measure(found, image=volume)
-    return Lesion(1, request.prompt, found, measured, float("nan"), tuple(said), request.corrections)
+    return _described(volume, request, request.mask.voxels, float("nan"), [], 1)
 
 
 def _check_model(wanted: Sequence[Request], model: Model) -> None:
-    """Refuse a detector; corrections, and masks to start from, for a model that knows neither. PromptError."""
+    """Refuse a detector; a mask to start from, without corrections, for a model that cannot look again. PromptError."""
     if model.config.searches:
         raise PromptError(f"the model {model.name} says where tumors are (clmsda find), and outlines none: use another")
-    if not model.config.patches.corrections and any(one.corrections or one.mask is not None for one in wanted):
+    if not model.config.patches.corrections and any(one.mask is not None and not one.corrections for one in wanted):
         raise PromptError(
-            f"the model {model.name} takes no corrections: expected a point, a RECIST line or a box alone; "
-            "use one that was trained with patches.corrections, such as the one called second"
+            f"the model {model.name} cannot start from a mask: expected a point, a RECIST line or a box, or "
+            "corrections to the mask; or a model trained with patches.corrections, such as the one called second"
         )
 
 
@@ -113,7 +94,9 @@ def holds(mask: Volume, point_mm: PointMm) -> bool:
 
 
 def lesion_at_prompt(volume: Volume, request: Request, model: Model, label: int, say: Callable[[str], None]) -> Lesion:
-    """The lesion at a prompt, looked at once."""
+    """The lesion at a prompt, looked at once, or of a mask; and what corrections make of it."""
+    if request.mask is not None and request.corrections:
+        return _described(volume, request, request.mask.voxels, float("nan"), [], label)
     way = walk if model.config.patches.spatial_dims == 2 else whole
     answer = way(volume, model, request, say)
     if answer is None:
@@ -124,15 +107,32 @@ def lesion_at_prompt(volume: Volume, request: Request, model: Model, label: int,
     fill_slices(mask.voxels)
     confidence = model.config.confidence(answer.agreement)
     warnings = list(answer.warnings)
-    if reaches_end(mask):
-        warnings.append("the tumor reaches the first or last slice of the scan: it may be incomplete")
     if confidence < 0.5:
         warnings.append("low confidence: views of different size disagree")
+    return _described(volume, request, mask.voxels, confidence, warnings, label)
+
+
+def _described(
+    volume: Volume, request: Request, voxels: NDArray[np.bool_], confidence: float, warnings: Sequence[str], label: int
+) -> Lesion:
+    """A lesion as its mask is after all corrections: measured, with what is to be said of it."""
+    said = list(warnings)
+    if request.corrections:
+        where = surroundings(voxels, volume.grid)
+        image = volume.crop([part.start for part in where], [part.stop for part in where])
+        voxels = voxels.copy()
+        voxels[where] = followed(voxels[where], image, request)
+        if not voxels.any():
+            return _empty(volume, request, label, "the corrections leave nothing of it")
+        said += ignored(voxels, volume.grid, request)
+    mask = Volume(voxels, volume.grid, volume.source)
+    if reaches_end(mask):
+        said.append("the tumor reaches the first or last slice of the scan: it may be incomplete")
     share, side = missing_border(mask, volume)
     if share > FAINT:
-        warnings.append(f"no border to be seen on {share:.0%} of its surface, mostly towards {side}: check it there")
+        said.append(f"no border to be seen on {share:.0%} of its surface, mostly towards {side}: check it there")
     measured = measure(mask, image=volume)
-    return Lesion(label, request.prompt, mask, measured, confidence, tuple(warnings), request.corrections)
+    return Lesion(label, request.prompt, mask, measured, confidence, tuple(said), request.corrections)
 
 
 def distinct(lesion: Lesion, earlier: Sequence[Lesion], volume: Volume) -> Lesion:
@@ -150,14 +150,6 @@ def distinct(lesion: Lesion, earlier: Sequence[Lesion], volume: Volume) -> Lesio
         measured = measure(left, image=volume)
         lesion = replace(lesion, mask=left, measurement=measured, warnings=(*lesion.warnings, warning))
     return lesion
-
-
-def fill_slices(mask: NDArray[np.bool_]) -> None:
-    """Fill in place what the mask encloses within a slice: readers outline tumors, with cavities and open bronchi."""
-    lower, upper = bounding_box(mask)
-    part = mask[tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))]
-    for plane in part:
-        plane |= ndimage.binary_fill_holes(plane)
 
 
 def _empty(volume: Volume, request: Request, label: int, reason: str) -> Lesion:

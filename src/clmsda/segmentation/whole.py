@@ -1,7 +1,7 @@
 """A 3-D network's way to a tumor: one patch holds it all. Found among sizes, looked at as a whole, then finely.
 
-The fine look is the same network on finer voxels, in a window that follows the tumor; it sees what was found before,
-and the corrections. A model that takes no corrections stops before it.
+The fine look is the same network on finer voxels, in a window that follows the tumor; it sees what was found before.
+A model that was not trained to stops before it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from clmsda.geometry import Grid, Volume, box_around, place
+from clmsda.geometry import Grid, Volume, box_around
 from clmsda.marks import Marks
 from clmsda.measurements import bounding_box, measure
 from clmsda.models import Model
 from clmsda.patches import AXIAL, cut, restore, view_grid
 from clmsda.prompts import Request
 from clmsda.segmentation.answer import Answer
-from clmsda.segmentation.corrections import followed, ignored
 from clmsda.segmentation.extent import confined
+from clmsda.segmentation.level import LOWEST, best_level
 from clmsda.segmentation.sizing import LARGEST_MM, SMALLEST_MM, UNSETTLED, Sized, as_told, find_size
 from clmsda.segmentation.views import (
     FUSED,
@@ -39,40 +39,30 @@ SPREAD = (0.65, 0.8, 1.0)
 """Assumed sizes of the views of the whole, over the size found: fused, they are the first mask; how far they agree
 is its worth. Finer than the size asks for, as borders gain more from small voxels than they lose with what is far."""
 
-TOGETHER = 0.4
-"""The mean of all looks, the fine one among them, marks tumor from here on. Chosen on 43 real lesions of validation
-patients: mean F1 0.738, 5 % below 0.5; the looks at the whole alone had 0.732 and 12 %, the fine one 0.714 and 12 %."""
-
 FINE = 2.4
 """The fine look's voxels are so many times finer than those that the size asks for."""
 FINE_THRESHOLD = 0.5
 MARGIN = 12
 """Voxels of the fine look beyond the first mask, on each side."""
-FAINTEST = 0.007
-"""Probability whose log odds are as far as a correction looks: 5."""
 LONGEST = 112
 """The fine look's longest side, in voxels: of what is longer it sees less finely."""
 
 
 def whole(volume: Volume, model: Model, request: Request, say: Callable[[str], None]) -> Answer | None:
-    """Where a 3-D model sees the lesion that is asked for; None where it sees nothing, at any size."""
-    click = np.asarray(request.center_mm, dtype=np.float64)
+    """Where a 3-D model sees the lesion that is asked for; None where it sees nothing, at any size.
+
+    Corrections come after it.
+    """
+    request = replace(request, corrections=())
     if request.mask is not None:
-        size = float(np.clip(measure(request.mask).size_mm, SMALLEST_MM, LARGEST_MM))
-        answer = Answer(request.mask, click, size, 1.0)
-    else:
-        found = _first(volume, model, replace(request, corrections=()), click, say)
-        if found is None:
-            return None
-        answer = confined(found, volume, request)
-    if model.config.patches.corrections and (request.corrections or request.mask is not None):
-        say("looking again, with the corrections" if request.corrections else "looking again")
-        return _corrected(volume, model, request, answer)
-    return answer
+        say("looking again")
+        return _again(volume, model, request, request.mask)
+    found = _first(volume, model, request, np.asarray(request.center_mm, dtype=np.float64), say)
+    return None if found is None else confined(found, volume, request)
 
 
 def _first(volume: Volume, model: Model, request: Request, click: NDArray, say: Callable[[str], None]) -> Answer | None:
-    """Without corrections: sizes, the whole, and the fine look."""
+    """Sizes, the whole, and the fine look."""
     say("trying sizes")
     sized = as_told(find_size(volume, model, click, AXIAL, request.marks), click, request.size_mm)
     if sized is None:
@@ -92,7 +82,9 @@ def _first(volume: Volume, model: Model, request: Request, click: NDArray, say: 
     say("looking finely")
     fine = _fine(volume, model, request.marks, coarse, before)
     sightings.append(sight(fine, click))
-    mask = _together([*views, fine], volume.grid, TOGETHER)
+    looks = [*views, fine]
+    mean = restore([(v.probabilities, v.grid) for v in looks], where_any_sees(looks, volume.grid, LOWEST))
+    mask = Volume(mean.voxels > best_level(mean, volume, click, size, request.marks), mean.grid)
     return Answer(mask, click, size, _mean_agreement(sightings), tuple(warnings))
 
 
@@ -146,36 +138,12 @@ def _window(model: Model, mask: Volume, size_mm: float) -> Grid:
     return view_grid(replace(config, shape=shape), (low + high) / 2, ratio)
 
 
-def _corrected(volume: Volume, model: Model, request: Request, answer: Answer) -> Answer:
-    """The fine look once more, on the mask so far, with the corrections; only what they touch changes."""
-    before = answer.lesion(volume)
-    if before is None:
-        return answer
-    view = _fine(volume, model, request.marks, before, before)
-    if not request.corrections:
-        return replace(answer, mask=_together([view], volume.grid, FINE_THRESHOLD))
-    lower, upper = box_around(volume.grid, view.grid)
-    window = tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))
-    image = volume.crop(lower, upper)
-    changed = before.voxels.copy()
-    changed[window] = followed(before.voxels[window], _log_odds(view, image.grid), image, request)
-    said = ignored(changed, volume.grid, request)
-    return replace(answer, mask=Volume(changed, volume.grid), warnings=(*answer.warnings, *said))
-
-
-def _log_odds(view: View, grid: Grid) -> NDArray[np.float32]:
-    """Of tumor, on the CT's grid about a view."""
-    seen = restore([(view.probabilities, view.grid)], grid)
-    probabilities = np.zeros(grid.shape, np.float32)
-    probabilities[place(seen.grid, grid)] = seen.voxels
-    bounded = probabilities.clip(FAINTEST, 1 - FAINTEST)
-    return np.log(bounded / (1 - bounded))
-
-
-def _together(views: Sequence[View], grid: Grid, threshold: float) -> Volume:
-    """The mask of the views' mean, on the part of the CT's grid where one of them sees tumor."""
-    mean = restore([(view.probabilities, view.grid) for view in views], where_any_sees(views, grid, threshold))
-    return Volume(mean.voxels > threshold, mean.grid)
+def _again(volume: Volume, model: Model, request: Request, mask: Volume) -> Answer:
+    """The fine look alone, on a mask that somebody made."""
+    size = float(np.clip(measure(mask).size_mm, SMALLEST_MM, LARGEST_MM))
+    view = _fine(volume, model, request.marks, mask, mask)
+    seen = restore([(view.probabilities, view.grid)], where_any_sees([view], volume.grid, FINE_THRESHOLD))
+    return Answer(Volume(seen.voxels > FINE_THRESHOLD, seen.grid), np.asarray(request.center_mm), size, 1.0)
 
 
 def where_any_sees(views: Sequence[View], grid: Grid, threshold: float) -> Grid:

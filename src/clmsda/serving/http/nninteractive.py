@@ -122,7 +122,6 @@ class _Viewers:
         self._reaping = False
 
     async def capabilities(self, request: Request) -> Response:
-        corrects = self.desk.model.config.patches.corrections
         return JSONResponse(
             {
                 "supported_interactions": {
@@ -141,7 +140,6 @@ class _Viewers:
                 "supports_undo": True,
                 "server": software(),
                 "model": self.desk.model.version,
-                "corrections": "by the model" if corrects else "by rule",
             }
         )  # fmt: skip
 

@@ -63,11 +63,7 @@ async def _desk(request: Request) -> Response:
         {
             "notice": NOTICE,
             "version": software_version(),
-            "model": {
-                "name": model.name,
-                "version": model.version,
-                "takes_corrections": model.config.patches.corrections,
-            },
+            "model": {"name": model.name, "version": model.version},
             "open": [_listed(key, one) for key, one in served.desk.opened().items() if one.listed],
             "given": [one.to_json(index) for index, one in enumerate(served.given)],
             "saves": {"folder": served.out is not None, "pacs": served.pacs is not None},

@@ -107,7 +107,7 @@ class Session:
             corrections.append(said)
             if before.now.measurement is not None:
                 mask = Volume(before.full(self.volume.grid), self.volume.grid, self.volume.source)
-                found = correct(self.volume, mask, [*first, *corrections], self.model, progress=say)
+                found = correct(self.volume, mask, [*first, *corrections])
                 return replace(found, confidence=before.now.confidence)  # of the model's own mask
         else:
             first = [said]
@@ -116,7 +116,7 @@ class Session:
         found = segment(self.volume, first, self.model, progress=say).lesions[0]
         if found.measurement is None or not corrections:
             return found
-        corrected = correct(self.volume, found.mask, [*first, *corrections], self.model, progress=say)
+        corrected = correct(self.volume, found.mask, [*first, *corrections])
         return replace(corrected, confidence=found.confidence)
 
     def start(self, mask: NDArray[np.bool_], label: int | None = None) -> Lesion:
