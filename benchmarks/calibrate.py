@@ -34,14 +34,17 @@ ABOVE_MM = 6.0
 
 
 def knots(agreement: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> tuple[tuple[float, float], ...]:
-    """Ascending (agreement, F1): means of parts of equal weight, after isotonic regression."""
+    """Ascending (agreement, F1): means of parts of equal weight, after isotonic regression, and 0 of no agreement.
+
+    Without that, the mean of the lowest part would be the least that is ever promised.
+    """
     order = np.argsort(agreement, kind="stable")
     x, y, w = (np.asarray(values, np.float64)[order] for values in (agreement, scores, weights))
     rising = isotonic_regression(y, weights=w).x
     part = np.floor(KNOTS * (np.cumsum(w) - w / 2) / w.sum())
     groups = [part == number for number in np.unique(part)]
     points = [(np.average(x[g], weights=w[g]), np.average(rising[g], weights=w[g])) for g in groups]
-    return tuple(dict(sorted((round(float(a), 3), round(float(f), 3)) for a, f in points)).items())
+    return tuple(dict(sorted([(0.0, 0.0), *((round(float(a), 3), round(float(f), 3)) for a, f in points)])).items())
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from clmsda.metrics import f1
 from clmsda.models import Model
 from clmsda.segmentation.automatic import search
 
-LEAST = 0.15
+LEAST = 0.06
 """Least probability of the lesions that are looked at: each costs seconds. What is rarer counts as not found."""
 LEAST_F1 = 0.2
 NEAR_MM = 5.0

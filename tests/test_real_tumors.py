@@ -284,11 +284,11 @@ def test_knots_are_weighted_means_that_rise(benchmark) -> None:
     import calibrate
 
     falling = calibrate.knots([0.7, 0.6, 0.9], [0.2, 0.8, 0.9], [1.0, 0.5, 1.0])
-    assert falling == ((0.6, 0.4), (0.7, 0.4), (0.9, 0.9))
+    assert falling == ((0.0, 0.0), (0.6, 0.4), (0.7, 0.4), (0.9, 0.9))
     agreement = np.linspace(0.5, 0.9, 80)
     points = calibrate.knots(agreement, agreement**2, np.ones(80))
-    assert len(points) == calibrate.KNOTS
-    assert points[0] == (
+    assert len(points) == calibrate.KNOTS + 1
+    assert points[1] == (
         pytest.approx(agreement[:10].mean(), abs=1e-3),
         pytest.approx((agreement[:10] ** 2).mean(), abs=1e-3),
     )

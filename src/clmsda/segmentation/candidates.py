@@ -16,6 +16,10 @@ from clmsda.patches import channels
 APART_MM = 8.0
 """Of two tops nearer to each other than this along every axis, the higher one counts."""
 
+MIRRORED = ((), (2,), (1,), (1, 2))
+"""Axes along which the chest is mirrored (none, left and right, front and back, both): the mean of what is seen counts.
+Lungs are as good in a mirror, and a detector is surer of what it sees four times."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -44,11 +48,16 @@ def candidates(volume: Volume, detector: Model, least: float) -> list[Candidate]
 
 
 def _heat(part: Volume, detector: Model) -> NDArray[np.float32]:
-    """The detector's answer at each voxel: in one pass, its sides filled up to what the network takes."""
+    """The detector's mean answer at each voxel, its sides filled up to what the network takes."""
     step = detector.config.network.size_multiple
     wider = np.pad(part.voxels, [(0, -n % step) for n in part.grid.shape], mode="edge")
-    (answer,) = detector.probabilities(channels(wider, part.grid, detector.config.patches)[None])
-    return answer[tuple(slice(n) for n in part.grid.shape)]
+    seen = channels(wider, part.grid, detector.config.patches)
+    heat = np.zeros(wider.shape, np.float32)
+    for axes in MIRRORED:
+        (answer,) = detector.probabilities(np.flip(seen, tuple(axis + 1 for axis in axes))[None])
+        heat += np.flip(answer.reshape(wider.shape), axes)
+    heat /= len(MIRRORED)
+    return heat[tuple(slice(n) for n in part.grid.shape)]
 
 
 def _point(grid: Grid, lps_mm: NDArray[np.float64]) -> tuple[float, float, float]:

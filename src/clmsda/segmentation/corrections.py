@@ -26,7 +26,11 @@ from clmsda.prompts.request import FAR, FAR_MM
 REACH = 2.0
 """Standard deviation of a point's weight in space, over its distance to the mask's border."""
 ALIKE_HU = 250.0
-"""Standard deviation of its weight in density. Halves and doubles of both were worse on the same lesions."""
+"""Standard deviation of its weight in density. Halves and doubles of both were no better on the same lesions."""
+SHALLOWEST_MM = 0.5
+DEEPEST = 0.3
+"""A point's distance to the border counts as at least so many mm, at most this part of the mask's longest side: where
+slices are thick, the next one is far from the border of a small nodule."""
 HELD = 0.025
 """What the mask says counts at least so much, where a point that says the contrary counts 1."""
 DENSITY_MM = 1.0
@@ -90,19 +94,22 @@ def surroundings(mask: NDArray[np.bool_], grid: Grid) -> tuple[slice, slice, sli
 
 def _said(mask: NDArray[np.bool_], grid: Grid, request: Request) -> list[_Said]:
     depth, found = _depth(mask, grid), []
+    lower, upper = bounding_box(mask)
+    deepest = DEEPEST * float(((upper - lower) * grid.spacing_mm).max())
     for points, sign in ((request.marks.inside, 1), (request.outside, -1)):
         for point in points:
             if grid.contains(point):
                 k, row, column = (int(i) for i in np.rint(grid.to_index(point)))
                 here = float(depth[k, row, column])
-                found.append(_Said((k, row, column), sign, max(abs(here), 1.0), sign * here < 0))
+                depth_mm = min(max(abs(here), SHALLOWEST_MM), deepest)
+                found.append(_Said((k, row, column), sign, depth_mm, sign * here < 0))
     return found
 
 
 def _depth(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
-    """mm from the other side of the mask's border, negative outside."""
-    if mask.all() or not mask.any():
-        return np.where(mask, 1.0, -1.0).astype(np.float32)
+    """mm from the other side of the mask's border, negative outside. The mask is not empty."""
+    if mask.all():
+        return np.ones(mask.shape, np.float32)
     inner = ndimage.distance_transform_edt(mask, sampling=grid.spacing_mm)
     outer = ndimage.distance_transform_edt(~mask, sampling=grid.spacing_mm)
     return (inner - outer).astype(np.float32)
