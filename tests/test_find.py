@@ -29,7 +29,7 @@ from clmsda.segmentation.automatic import MOST, least_probability
 from clmsda.segmentation.candidates import candidates
 
 BALLS: tuple[Ball, ...] = (((-50.0, 0.0, 10.0), 30.0), ((45.0, 15.0, -20.0), 12.0), ((50.0, -20.0, 30.0), 20.0))
-OPERATING = ((0.1, 1.0, 4.0), (0.5, 0.9, 2.0), (0.7, 0.6, 0.2))
+OPERATING = ((0.1, 1.0, 4.0), (0.5, 0.9, 0.5), (0.7, 0.6, 0.2))
 
 
 class Centers:

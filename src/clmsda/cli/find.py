@@ -40,7 +40,8 @@ def find(
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="Share of tumors to be found, as measured on phantoms; by default what comes with two false findings.",
+            help="Share of tumors to be found, as measured on phantoms; by default what comes with one false finding "
+            "in two scans.",
         ),
     ] = None,
     series: OneSeries = None,

@@ -20,7 +20,7 @@ from clmsda.segmentation.prompted import distinct, holds, lesion_at_prompt
 
 Say = Callable[[str], None]
 
-MOST_FALSE = 2.0
+MOST_FALSE = 0.5
 """False findings in a scan that the default operating point allows, on what the detector was measured on: synthetic
 chests."""
 
@@ -48,7 +48,7 @@ def find(
 
     volume: a chest CT in HU. model, device, runtime, progress: as of `segment`. detector: a model whose recipe has
     `views.search`. sensitivity: the share of tumors to be found on what the detector was measured on, 0..1; by default
-    what comes with two false findings in a scan.
+    what comes with one false finding in two scans.
 
     Lesions are numbered by their probability, the most probable one first; there may be none. Raises InputError
     (NotHounsfield, NoLungs, ModelError, ...) for input that cannot be used.
