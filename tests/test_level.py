@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 
 from clmsda.geometry import Volume
 from clmsda.marks import Marks
-from clmsda.segmentation.level import best_level
+from clmsda.segmentation.level import HARDLY, best_level
 
 BALL = ((0.0, 0.0, 0.0), 24.0)
 CLICK = Marks(inside=((0.0, 0.0, 0.0),))
@@ -27,7 +27,7 @@ def unsure(volume: Volume, bias: float) -> Volume:
 def test_the_border_is_where_the_ct_changes_however_sure_the_network_is(bias: float) -> None:
     volume = lung(BALL)
     mean = unsure(volume, bias)
-    level = best_level(mean, volume, np.zeros(3), 24.0, CLICK)
+    level = best_level(mean, volume, np.zeros(3), 24.0, CLICK).probability
     off_mm = abs(logit(level) - bias) / 0.4
     assert off_mm < volume.grid.spacing_mm[0]
 
@@ -35,7 +35,9 @@ def test_the_border_is_where_the_ct_changes_however_sure_the_network_is(bias: fl
 def test_where_the_ct_shows_nothing_it_is_what_most_tumors_have() -> None:
     volume = lung(BALL)
     flat = Volume(np.full_like(volume.voxels, LUNG_HU), volume.grid)
-    assert best_level(unsure(volume, 0.0), flat, np.zeros(3), 24.0, CLICK) == pytest.approx(0.31, abs=0.01)
+    level = best_level(unsure(volume, 0.0), flat, np.zeros(3), 24.0, CLICK)
+    assert level.probability == pytest.approx(0.31, abs=0.01) and level.slope < HARDLY
+    assert best_level(unsure(volume, 0.0), volume, np.zeros(3), 24.0, CLICK).slope > HARDLY
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,6 @@ def test_a_mask_is_as_long_as_what_was_drawn_where_the_ct_shows_nothing(drawn: M
     volume = lung(BALL)
     flat = Volume(np.full_like(volume.voxels, LUNG_HU), volume.grid)
     steep = Volume(expit(-0.4 * distance(volume.grid, BALL)).astype(np.float32), volume.grid)
-    level = best_level(steep, flat, np.zeros(3), 24.0, drawn)
+    level = best_level(steep, flat, np.zeros(3), 24.0, drawn).probability
     across = int((steep.voxels > level).any(axis=(0, 1)).sum()) * volume.grid.spacing_mm[2]
     assert across == pytest.approx(18, abs=2 * volume.grid.spacing_mm[2])

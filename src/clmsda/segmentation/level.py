@@ -6,6 +6,8 @@ the assumed sizes: one threshold for all is too tight for some and too wide for 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -37,8 +39,18 @@ FAINT = 10.0
 SIDE = 48
 """Voxels along the longest side of what is looked at: a level needs no finer ones."""
 
+HARDLY = 70.0
+"""HU a mm: a border of less is worth a word. 7 of 89 validation lesions have less, 5 of them with F1 below 0.4."""
 
-def best_level(mean: Volume, image: Volume, click_mm: NDArray[np.float64], size_mm: float, marks: Marks) -> float:
+
+class Level(NamedTuple):
+    """probability: above it is the tumor. slope: of the CT at its border, HU a mm (geometric mean)."""
+
+    probability: float
+    slope: float
+
+
+def best_level(mean: Volume, image: Volume, click_mm: NDArray[np.float64], size_mm: float, marks: Marks) -> Level:
     """The probability above which a tumor's mask fits the CT best.
 
     mean: probabilities on a part of the CT's grid. image: the CT, HU. size_mm: of the tumor, about. marks: a line or
@@ -47,17 +59,17 @@ def best_level(mean: Volume, image: Volume, click_mm: NDArray[np.float64], size_
     grid = _coarser(mean.grid)
     seen = resample(mean, grid, fill=0.0).voxels
     slope = _slope(resample(image, grid, fill=None).voxels, grid)
-    best, found = -np.inf, EXPECTED
+    best, found = -np.inf, Level(float(expit(EXPECTED)), 0.0)
     for odds in LEVELS:
         lesion = lesion_at(Volume(seen > expit(odds), grid), click_mm, size_mm)
         if lesion is None:
             continue
         fill_slices(lesion.voxels)
-        worth = float(np.log(slope[_rim(lesion.voxels)] + FAINT).mean())
-        worth -= PER_LEVEL * abs(odds - EXPECTED) + PER_EXTENT * _misfit(lesion, marks)
+        steep = float(np.log(slope[_rim(lesion.voxels)] + FAINT).mean())
+        worth = steep - PER_LEVEL * abs(odds - EXPECTED) - PER_EXTENT * _misfit(lesion, marks)
         if worth > best:
-            best, found = worth, float(odds)
-    return float(expit(found))
+            best, found = worth, Level(float(expit(odds)), float(np.exp(steep)) - FAINT)
+    return found
 
 
 def _coarser(grid: Grid) -> Grid:

@@ -21,7 +21,7 @@ from clmsda.patches import AXIAL, cut, restore, view_grid
 from clmsda.prompts import Request
 from clmsda.segmentation.answer import Answer
 from clmsda.segmentation.extent import confined
-from clmsda.segmentation.level import LOWEST, best_level
+from clmsda.segmentation.level import HARDLY, LOWEST, best_level
 from clmsda.segmentation.sizing import LARGEST_MM, SMALLEST_MM, UNSETTLED, Sized, as_told, find_size
 from clmsda.segmentation.views import (
     FUSED,
@@ -84,7 +84,10 @@ def _first(volume: Volume, model: Model, request: Request, click: NDArray, say: 
     sightings.append(sight(fine, click))
     looks = [*views, fine]
     mean = restore([(v.probabilities, v.grid) for v in looks], where_any_sees(looks, volume.grid, LOWEST))
-    mask = Volume(mean.voxels > best_level(mean, volume, click, size, request.marks), mean.grid)
+    level = best_level(mean, volume, click, size, request.marks)
+    if level.slope < HARDLY:
+        warnings.append(f"the CT hardly changes at its border, by {level.slope:.0f} HU a mm: it may end elsewhere")
+    mask = Volume(mean.voxels > level.probability, mean.grid)
     return Answer(mask, click, size, _mean_agreement(sightings), tuple(warnings))
 
 
