@@ -44,7 +44,7 @@ from clmsda.geometry import Grid, Volume
 from clmsda.images.errors import NotHounsfield
 from clmsda.measurements import bounding_box, measure
 from clmsda.metrics import f1
-from clmsda.models import Model, ModelError
+from clmsda.models import Model
 from clmsda.prompts import Box, Correction, Point, Prompt, PromptError, RecistLine
 from clmsda.segmentation import segment
 from clmsda.studies.peers import grow
@@ -162,11 +162,8 @@ def score(tumor: RealTumor, shared: Path, asked: Asked, model: Model) -> list[Ro
             rows.append(_row(tumor, GROWING, said, 0, answer, f1(answer.mask.voxels, truth.voxels != 0)))
             continue
         count = asked.corrections if said == "click" else 0
-        try:
-            for number, answer in enumerate(corrected(ct, truth, prompt(said, tumor.case, truth), model, count)):
-                rows.append(_row(tumor, name, said, number, answer, f1(answer.mask.voxels, truth.voxels != 0)))
-        except ModelError as error:  # a model that takes no corrections
-            print(f"{tumor.case}: {error}", file=sys.stderr)
+        for number, answer in enumerate(corrected(ct, truth, prompt(said, tumor.case, truth), model, count)):
+            rows.append(_row(tumor, name, said, number, answer, f1(answer.mask.voxels, truth.voxels != 0)))
     return rows
 
 

@@ -216,7 +216,7 @@ def test_a_click_that_is_refused_is_a_miss_that_can_be_corrected(correctable) ->
     assert heard[1] == ["Point", "Inside"]
 
 
-def test_a_ct_that_is_refused_is_a_miss_and_a_model_that_takes_no_corrections_is_not(
+def test_a_ct_that_is_refused_is_a_miss_and_a_model_that_fails_is_not(
     benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ct, truth = chest(40.0)
@@ -225,10 +225,10 @@ def test_a_ct_that_is_refused_is_a_miss_and_a_model_that_takes_no_corrections_is
     answer = benchmark.ask(lung, [click], threshold_model(tmp_path, shape=(24, 24, 24), spacing_mm=3.0))
     assert answer.note.startswith("refused: ") and not answer.mask.voxels.any() and np.isnan(answer.confidence)
 
-    def no_corrections(*_: object, **__: object) -> None:
-        raise ModelError("takes no corrections")
+    def failing(*_: object, **__: object) -> None:
+        raise ModelError("fails")
 
-    monkeypatch.setattr(benchmark, "segment", no_corrections)
+    monkeypatch.setattr(benchmark, "segment", failing)
     with pytest.raises(ModelError):
         benchmark.ask(ct, [click], None)
 

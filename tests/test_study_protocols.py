@@ -63,7 +63,7 @@ def test_every_protocol_outlines_a_ball_on_the_slabs_grid(
         assert f1(prediction.mask.voxels, one.truth.voxels) > 0.9
     assert found["oracle"][0].outside == found["estimated"][0].outside == 0
     assert ("not used" in found["estimated"][0].note) is not pairs
-    assert found["automatic"][0].note.startswith("1 finding, with probability 0.")
+    assert found["automatic"][0].note.startswith("1 finding, with probability 0.8")
     assert np.isnan(found["automatic"][0].confidence) == (not pairs)  # there is one view
 
 
@@ -74,7 +74,7 @@ def test_automatic_marks_every_finding(tmp_path: Path, detector: Model) -> None:
     other = np.linalg.norm(points - one.center_mm - (60, 0, 0), axis=-1) < 13
     two = replace(one, image=replace(one.image, voxels=np.where(other, 40, one.image.voxels)))
     found = automatic(two, threshold_model(tmp_path, spacing_mm=3.0), detector)
-    assert found.note.startswith("2 findings, the most probable one with probability 0.")
+    assert found.note.startswith("2 findings, the most probable one with probability 0.8")
     assert f1(found.mask.voxels, two.truth.voxels | other) > 0.9
     assert (found.mask.voxels & other).sum() > 0.9 * other.sum()
 

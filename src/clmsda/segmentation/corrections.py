@@ -54,11 +54,12 @@ def followed(mask: NDArray[np.bool_], image: Volume, request: Request) -> NDArra
 
     image: HU, on the mask's grid. Points beyond it change nothing.
     """
-    said = _said(mask, image.grid, request)
+    depth = _depth(mask, image.grid)
+    said = _said(mask, depth, image.grid, request)
     wrong = [one for one in said if one.wrong]
     if not wrong:
         return mask
-    field = _depth(mask, image.grid) / float(np.mean([one.depth_mm for one in wrong]))
+    field = depth / float(np.mean([one.depth_mm for one in wrong]))
     field = np.where(mask, np.maximum(field, HELD), np.minimum(field, -HELD))
     density = ndimage.gaussian_filter(image.voxels.astype(np.float32), DENSITY_MM / image.grid.spacing_mm)
     asked = wrong
@@ -92,8 +93,8 @@ def surroundings(mask: NDArray[np.bool_], grid: Grid) -> tuple[slice, slice, sli
     return k, row, column
 
 
-def _said(mask: NDArray[np.bool_], grid: Grid, request: Request) -> list[_Said]:
-    depth, found = _depth(mask, grid), []
+def _said(mask: NDArray[np.bool_], depth: NDArray[np.float32], grid: Grid, request: Request) -> list[_Said]:
+    found = []
     lower, upper = bounding_box(mask)
     deepest = DEEPEST * float(((upper - lower) * grid.spacing_mm).max())
     for points, sign in ((request.marks.inside, 1), (request.outside, -1)):

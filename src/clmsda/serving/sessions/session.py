@@ -113,11 +113,7 @@ class Session:
             first = [said]
         if not first:
             raise SessionError("nothing is left of the lesion: undo, or delete it")
-        found = segment(self.volume, first, self.model, progress=say).lesions[0]
-        if found.measurement is None or not corrections:
-            return found
-        corrected = correct(self.volume, found.mask, [*first, *corrections])
-        return replace(corrected, confidence=found.confidence)
+        return segment(self.volume, [*first, *corrections], self.model, progress=say).lesions[0]
 
     def start(self, mask: NDArray[np.bool_], label: int | None = None) -> Lesion:
         """Take a mask on the CT's grid for a lesion, as it is: a new one, or what `label` is from now on."""
