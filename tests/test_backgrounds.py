@@ -129,7 +129,7 @@ def test_a_share_of_the_training_samples_is_set_into_them(folder: Path, tmp_path
     path = tmp_path / "mixed.toml"
     path.write_text(RECIPE)
     backgrounds = read_backgrounds(folder)
-    scenes = [scene_of(seed, backgrounds, 0.25, phantoms.CAVITIES) for seed in range(40)]
+    scenes = [scene_of(seed, backgrounds, 0.25, 0.0, phantoms.CAVITIES) for seed in range(40)]
     assert 4 <= sum(isinstance(scene, phantoms.Inset) for scene in scenes) <= 16
     training, validation, _ = open_samples(
         read_config(path, [f'data.backgrounds="{folder}"', "data.background_share=1.0"])

@@ -282,6 +282,23 @@ def test_every_refusal_is_an_input_error() -> None:
     assert all(issubclass(kind, InputError) for kind in kinds)
 
 
+@pytest.mark.parametrize(
+    ("change", "spacing_mm", "plausible"),
+    [(0, 1.5, True), (0, 5.0, False), (-1024, 1.5, False), (1024, 1.5, False)],
+    ids=["piece", "whole chest", "intercept twice", "no intercept"],
+)
+def test_a_small_piece_of_lung_needs_no_soft_tissue(change: float, spacing_mm: float, plausible: bool) -> None:
+    """Ground glass of -400 HU in lung, 30 mm long: a crop about a nodule."""
+    voxels = np.random.default_rng(0).normal(-860, 25, (20, 20, 20)).astype(np.float32)
+    voxels[8:12, 8:12, 8:12] = -400
+    ct = Volume(voxels + change, Grid.axial((20, 20, 20), (spacing_mm,) * 3))
+    if plausible:
+        check_ct(ct)
+    else:
+        with pytest.raises(errors.NotHounsfield):
+            check_ct(ct)
+
+
 def test_real_cts_are_plausible(shared_data: Path) -> None:
     path = shared_data / "lidc-idri" / "LIDC-IDRI-0001"
     ct = read_ct(path / "ct.nii.gz")

@@ -323,10 +323,10 @@ def test_a_model_is_calibrated_on_phantoms_and_on_validation_patients(
 
 
 def test_a_crop_that_readers_take_for_no_ct_is_a_miss_by_every_prompt(benchmark, folder: Path) -> None:
-    """Air and lung without soft tissue."""
+    """Air and lung alone."""
     image, _ = chest(40.0)
     write_image(
-        replace(image, voxels=np.minimum(image.voxels, -300)), folder / "real-tumors" / "lidc-crops" / "a.nii.gz"
+        replace(image, voxels=np.minimum(image.voxels, -600)), folder / "real-tumors" / "lidc-crops" / "a.nii.gz"
     )
     model = threshold_model(folder, shape=(24, 24, 24), spacing_mm=3.0)
     one = benchmark.every_tumor(folder, folder / "split.csv")[0]

@@ -19,6 +19,10 @@ SOFT_TISSUE_HU = (-200, 300)
 LEAST_PART = 0.001
 """At least this part of the voxels must be air or lung, and at least this part soft tissue."""
 
+PIECE_MM = 80.0
+LUNG_HU = (-1100, -500)
+"""A CT whose longest side is shorter may be a piece of lung: most of it lies within these values, nothing below, and
+a nodule that is no soft tissue, such as ground glass, above."""
 
 MOST_VOXELS = 1 << 31
 """Eight times as many as the largest CTs have: what claims more is damaged or malicious."""
@@ -65,8 +69,9 @@ def check_ct(volume: Volume) -> None:
 
     Plausible is: finite; more than one value; not within 0..255 (a rescaled picture) or 0..1;
     at least 0.1 % of the voxels air or lung (below -500 HU) and at least 0.1 % soft tissue
-    (-200 to 300 HU). Every part of a chest larger than a fist passes; stored values without
-    their rescale intercept, windowed pictures, masks and MR images do not.
+    (-200 to 300 HU) or, where it is smaller than `PIECE_MM`, lung with something denser in it. Every part of a chest
+    larger than a fist passes; stored values without their rescale intercept, windowed pictures, masks and MR images
+    do not.
     """
     name = volume.source or "the image"
     voxels = volume.voxels
@@ -88,11 +93,18 @@ def check_ct(volume: Volume) -> None:
             f"{name}: no air or lung (below {AIR_BELOW_HU} HU), {found}: not a chest CT in Hounsfield units; "
             "is the rescale intercept (often -1024) missing?"
         )
-    if soft < LEAST_PART:
+    if soft < LEAST_PART and not _piece_of_lung(volume):
         raise NotHounsfield(
             f"{name}: no soft tissue ({SOFT_TISSUE_HU[0]} to {SOFT_TISSUE_HU[1]} HU), {found}: "
             "not a chest CT in Hounsfield units"
         )
+
+
+def _piece_of_lung(volume: Volume) -> bool:
+    """Whether this is so small, and so like lung, that soft tissue need not be seen."""
+    voxels, (lower, upper) = volume.voxels, LUNG_HU
+    small = (volume.grid.spacing_mm * volume.grid.shape).max() < PIECE_MM
+    return bool(small and voxels.min() >= lower and LEAST_PART <= np.mean(voxels >= upper) <= 0.5)
 
 
 def _parts(voxels: NDArray) -> tuple[float, float]:

@@ -11,7 +11,7 @@ inset = sample_inset(7, read_backgrounds("folder"))         # the tumor in a rea
 from clmsda.phantoms.acquisition import Acquisition, acquire
 from clmsda.phantoms.backgrounds import Background, BackgroundError, read_backgrounds
 from clmsda.phantoms.insets import Inset, sample_inset
-from clmsda.phantoms.phantom import Phantom, sample
+from clmsda.phantoms.phantom import Phantom, draw_evenly, sample
 from clmsda.phantoms.rendering import render
 from clmsda.phantoms.scans import render_slices, scan, scan_grid, show
 from clmsda.phantoms.tumors import CAVITIES
@@ -27,6 +27,7 @@ __all__ = [
     "Phantom",
     "Scene",
     "acquire",
+    "draw_evenly",
     "read_backgrounds",
     "render",
     "render_slices",

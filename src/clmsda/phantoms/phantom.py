@@ -15,7 +15,7 @@ from clmsda.phantoms.acquisition import Acquisition, sample_acquisition
 from clmsda.phantoms.anatomy import Anatomy, Chest, sample_anatomy
 from clmsda.phantoms.findings import Findings, sample_findings
 from clmsda.phantoms.lungs import Lungs, sample_lungs
-from clmsda.phantoms.siting import LungPoints, choose_center, choose_site, scatter
+from clmsda.phantoms.siting import SITES, LungPoints, choose_center, choose_site, scatter
 from clmsda.phantoms.skeleton import Skeleton, sample_skeleton
 from clmsda.phantoms.space import Space
 from clmsda.phantoms.trees import bronchi, grow
@@ -24,6 +24,7 @@ from clmsda.phantoms.tumors import CAVITIES, Tumor, sample_tumor
 from clmsda.phantoms.wall import Wall, sample_wall
 
 SMALLEST_MM, LARGEST_MM = 7.0, 145.0
+LARGEST_EVEN_MM = 60.0
 _TRIES = 6000
 
 
@@ -107,11 +108,14 @@ def measure_extent(chest: Chest, tumor: Tumor, steps: int) -> tuple[NDArray[np.f
     return grid.to_lps([k, *middle]), longest * step
 
 
-def sample(seed: int, *, tumor_size_mm: float | None = None, cavities: float = CAVITIES) -> Phantom:
+def sample(
+    seed: int, *, tumor_size_mm: float | None = None, site: str | None = None, cavities: float = CAVITIES
+) -> Phantom:
     """The phantom of a seed.
 
     tumor_size_mm: size S asked for (reached within about a fifth where the lung has room); by default
     lognormal like the hospital cohort of the paper (mean 46 mm, SD 27 mm), within 7..145 mm.
+    site: one of `SITES`; by default drawn as is usual for the size.
     """
     rng = np.random.default_rng(seed)
     size = sample_size(rng) if tumor_size_mm is None else float(tumor_size_mm)
@@ -120,7 +124,8 @@ def sample(seed: int, *, tumor_size_mm: float | None = None, cavities: float = C
     tissues = _sample_tissues(rng)
     vessels, airways = _sample_trees(rng, anatomy, cloud)
     wall = sample_wall(rng, anatomy)
-    tumor = _sample_tumor(rng, anatomy, cloud, vessels, size, wall.muscle_hu, cavities)
+    place = site or choose_site(rng, size)
+    tumor = _sample_tumor(rng, anatomy, cloud, vessels, place, size, wall.muscle_hu, cavities)
     lower, upper = tumor.bounds()
     base = min(anatomy.diaphragm.top_mm) - max(anatomy.diaphragm.drop_mm)
     return Phantom(
@@ -145,6 +150,13 @@ def sample_size(rng: np.random.Generator) -> float:
         size = float(rng.lognormal(3.68, 0.56))
         if SMALLEST_MM <= size <= LARGEST_MM:
             return size
+
+
+def draw_evenly(seed: int) -> tuple[float, str]:
+    """A size S in mm and a site, each as often as any other: the hospital's seldom are small, or at the hilum."""
+    rng = np.random.default_rng([seed, 7])
+    size = float(np.exp(rng.uniform(np.log(SMALLEST_MM), np.log(LARGEST_EVEN_MM))))
+    return size, str(rng.choice(SITES))
 
 
 def _sample_tissues(rng: np.random.Generator) -> Tissues:
@@ -186,11 +198,11 @@ def _sample_tumor(
     anatomy: Anatomy,
     cloud: LungPoints,
     vessels: Tubes,
+    site: str,
     size_mm: float,
     wall_hu: float,
     cavities: float,
 ) -> Tumor:
-    site = choose_site(rng, size_mm)
     center, outward = choose_center(rng, anatomy, cloud, _feeding(vessels, size_mm), site, size_mm)
     tumor = sample_tumor(rng, center, site, size_mm, wall_hu, outward, cavities=cavities)
     return fit_to_size(anatomy, tumor, size_mm)

@@ -32,7 +32,9 @@ def open_samples(config: TrainingConfig) -> tuple[Samples, Samples, TrainingConf
     if data.source == PHANTOMS:
         backgrounds = phantoms.read_backgrounds(data.backgrounds) if data.backgrounds else []
         cavities = phantoms.CAVITIES if data.cavity_share is None else data.cavity_share
-        scene = partial(scene_of, backgrounds=backgrounds, share=data.background_share, cavities=cavities)
+        scene = partial(
+            scene_of, backgrounds=backgrounds, share=data.background_share, even=data.even_share, cavities=cavities
+        )
         seed = config.seed * 10_000_019
         fresh = PhantomSamples(config.patches, views, seed, data.samples_per_epoch, scene=scene)
         held = PhantomSamples(config.patches, still, VALIDATION_SEED, data.validation_samples, fresh=False)
@@ -63,12 +65,18 @@ def _real(config: TrainingConfig, views: ViewConfig, part: str) -> list[CohortSa
     ]
 
 
-def scene_of(seed: int, backgrounds: list[phantoms.Background], share: float, cavities: float) -> phantoms.Scene:
-    """A tumor in a real chest for this share of the seeds, where there are any; a phantom for the others."""
-    real = bool(backgrounds) and np.random.default_rng([seed, 5]).random() < share
-    if real:
-        return phantoms.sample_inset(seed, backgrounds, cavities=cavities)
-    return phantoms.sample(seed, cavities=cavities)
+def scene_of(
+    seed: int, backgrounds: list[phantoms.Background], share: float, even: float, cavities: float
+) -> phantoms.Scene:
+    """A tumor in a real chest for this share of the seeds, where there are any; a phantom for the others.
+
+    even: the share of both whose tumor is of any size and site alike; see `DataConfig.even_share`.
+    """
+    real, evenly = np.random.default_rng([seed, 5]).random(2) < (share, even)
+    size, site = phantoms.draw_evenly(seed) if evenly else (None, None)
+    if backgrounds and real:
+        return phantoms.sample_inset(seed, backgrounds, tumor_size_mm=size, cavities=cavities)
+    return phantoms.sample(seed, tumor_size_mm=size, site=site, cavities=cavities)
 
 
 def _parts(cohort: Cohort, data: DataConfig, seed: int) -> tuple[Cohort, Cohort]:
