@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from half_tissue import Blind, HalfTissue, distance, lung, model
 from numpy.typing import NDArray
 
+from clmsda.geometry import Grid, Volume, fill_outside
 from clmsda.patches import AXIAL, view_grid
 from clmsda.segmentation.sizing import CANDIDATES_MM, choose, find_size, settle
-from clmsda.segmentation.views import View, agreement, look, sight, touches_border
+from clmsda.segmentation.views import View, agreement, at_ends, look, sight, touches_border
 
 
 @pytest.mark.parametrize("size_mm", [8.0, 25.0, 80.0])
@@ -82,6 +85,58 @@ def test_the_self_consistent_size_is_chosen() -> None:
 
 def test_a_lone_view_that_measures_what_it_assumed_loses_to_neighbors_that_agree() -> None:
     assert chosen(view(10, 10, 4), view(14, 30), view(20, 30), view(28, 30), view(40, 30)) == 28
+
+
+def crop(side_mm: float) -> Grid:
+    return Grid.axial((round(side_mm),) * 3, (1.0, 1.0, 1.0), center_mm=(0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize(("before", "share"), [(5, 0.0), (0, 100 / 488)], ids=["within", "at one end"])
+def test_how_much_of_a_surface_is_the_end_of_the_scan(before: int, share: float) -> None:
+    """A cube of 10 voxels, whose surface has 10**3 - 8**3 of them, in a scan of 20."""
+    voxels = np.zeros((20, 20, 20), bool)
+    voxels[5:15, before : before + 10, 5:15] = True
+    scan = crop(20)
+    assert at_ends(Volume(voxels, scan), scan) == pytest.approx(share)
+    assert at_ends(Volume(np.ones((20, 20, 20), bool), scan), scan) == 1
+
+
+def test_a_mask_that_ends_only_with_the_scan_is_no_tumor() -> None:
+    """A nodule of 6 mm in a crop of 30 mm: looks at large sizes take all of the crop for one, and agree on it."""
+    scan = crop(30)
+
+    def seen(assumed_mm: float, size_mm: float) -> View:
+        one = view(assumed_mm, size_mm)
+        probabilities = one.probabilities.copy()
+        fill_outside(probabilities, one.grid, scan, 0.0)
+        return replace(one, probabilities=probabilities, scan=scan)
+
+    everything = [seen(size, 90) for size in (28, 40, 57)]
+    assert chosen(seen(8, 6), seen(11, 6), *everything) == 8
+    assert chosen(*(replace(one, scan=None) for one in (seen(8, 6), seen(11, 6), *everything))) == 40
+    assert chosen(seen(20, 32), seen(28, 32), seen(40, 32)) == 28  # larger than the crop, and a tumor
+
+
+class Swells(HalfTissue):
+    """What it sees in the first batch is a tumor, and later all that it is shown."""
+
+    first = True
+
+    def logits(self, patches: NDArray) -> NDArray[np.float32]:
+        found = super().logits(patches)
+        if not self.first:
+            found = np.full_like(found, 5.0)
+        self.first = False
+        return found
+
+
+def test_a_look_that_shows_less_of_a_tumor_is_not_followed() -> None:
+    volume = lung(((0.0, 0.0, 0.0), 12.0), spacing_mm=[1.0] * 3, shape=(30, 30, 30))
+    click, network = np.zeros(3), model(network=Swells())
+    start = sight(look(volume, network, click, click, [14.0], AXIAL)[0], click)
+    assert start is not None
+    sized = settle(volume, network, click, start, AXIAL)
+    assert not sized.settled and sized.size_mm == 14.0
 
 
 def test_agreement_is_f1_within_what_both_views_see() -> None:

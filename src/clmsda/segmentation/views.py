@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from clmsda.geometry import Grid, Volume, fill_outside, resample
 from clmsda.marks import Marks
@@ -25,13 +26,14 @@ AERATED_HU = -700.0
 class View:
     """A network's answer for one patch: probabilities (slices, rows, columns) on the patch's grid.
 
-    hu: what the patch shows, within the model's first window; None where nobody kept it.
+    hu: what the patch shows, within the model's first window; scan: the grid of the CT. None where nobody kept them.
     """
 
     assumed_mm: float
     grid: Grid
     probabilities: NDArray[np.float32]
     hu: NDArray[np.float32] | None = None
+    scan: Grid | None = None
 
     def lesion(self, click_mm: NDArray) -> Volume | None:
         """The tumor at the click as a bool mask on the patch's grid; None where there is none."""
@@ -48,13 +50,17 @@ def lesion_at(mask: Volume, click_mm: NDArray, size_mm: float) -> Volume | None:
 
 @dataclass(frozen=True, eq=False)
 class Sighting:
-    """What one view saw: the lesion in it, how large, whether the patch's border cuts it off, and how much is air."""
+    """What one view saw: the lesion in it, how large, and whether the patch's border cuts it off.
+
+    air: how much of it is. ended: how much of its surface lies where the scan ends.
+    """
 
     view: View
     mask: Volume
     measurement: Measurement
     cut_off: bool
     air: float = 0.0
+    ended: float = 0.0
 
 
 def look(
@@ -96,7 +102,8 @@ def answers(
     for size, grid, patch, answer in zip(sizes_mm, grids, patches, found, strict=True):
         probabilities = answer.reshape(grid.shape)
         fill_outside(probabilities, grid, scan, 0.0)
-        views.append(View(float(size), grid, probabilities, low + (high - low) * patch[0].reshape(grid.shape)))
+        hu = low + (high - low) * patch[0].reshape(grid.shape)
+        views.append(View(float(size), grid, probabilities, hu, scan))
     return views
 
 
@@ -106,7 +113,18 @@ def sight(view: View, click_mm: NDArray) -> Sighting | None:
     if mask is None:
         return None
     air = 0.0 if view.hu is None else float((view.hu[mask.voxels] < AERATED_HU).mean())
-    return Sighting(view, mask, measure(mask), touches_border(mask.voxels), air)
+    ended = 0.0 if view.scan is None else at_ends(mask, view.scan)
+    return Sighting(view, mask, measure(mask), touches_border(mask.voxels), air, ended)
+
+
+def at_ends(mask: Volume, scan: Grid) -> float:
+    """The share of a mask's surface that lies where the scan ends, along any axis that is longer than one."""
+    surface = mask.voxels & ~ndimage.binary_erosion(mask.voxels)
+    index = scan.to_index(mask.grid.to_lps(np.argwhere(surface)))
+    step = mask.grid.spacing_mm.max() / scan.spacing_mm
+    last = np.array(scan.shape) - 1
+    ends = (index < step - 0.5) | (index > last + 0.5 - step)
+    return float(ends[:, last > 0].any(axis=1).mean())
 
 
 def touches_border(mask: NDArray[np.bool_]) -> bool:
