@@ -194,3 +194,14 @@ def test_what_a_point_outside_cuts_off_goes_with_it() -> None:
     mask = (np.min([distance(volume.grid, ball) for ball in (one, other)], axis=0) <= 0) | bar.all(axis=-1)
     left = correct(volume, Volume(mask, volume.grid), [Point(one[0]), Outside(middle)]).mask.voxels
     assert left[distance(volume.grid, one) <= -1].all() and not left[distance(volume.grid, other) <= 0].any()
+
+
+def test_a_point_in_the_next_of_thick_slices_adds_little() -> None:
+    """A nodule of 7 mm in slices of 2.5 mm: the next slice is half a slice from its border, not a whole one."""
+    volume = lung(((0.0, 0.0, 1.25), 7.0), spacing_mm=[2.5, 0.75, 0.75], shape=(24, 60, 60))
+    mask = Volume(distance(volume.grid, ((0.0, 0.0, 1.25), 7.0)) <= 0, volume.grid)
+    first = int(np.flatnonzero(mask.voxels.any(axis=(1, 2)))[0])
+    x, y, z = (float(value) for value in volume.grid.to_lps((first - 1, 30, 30)))
+    more = correct(volume, mask, [Point((0.0, 0.0, 1.25)), Inside((x, y, z))])
+    gained = more.mask.voxels & ~mask.voxels
+    assert gained[first - 1, 30, 30] and gained.sum() < 0.6 * mask.voxels.sum() and more.warnings == ()

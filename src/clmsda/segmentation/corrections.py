@@ -23,7 +23,7 @@ from clmsda.prompts import Request
 from clmsda.prompts.kinds import PointMm, text_of
 from clmsda.prompts.request import FAR, FAR_MM
 
-REACH = 2.0
+REACH = 2.5
 """Standard deviation of a point's weight in space, over its distance to the mask's border."""
 ALIKE_HU = 250.0
 """Standard deviation of its weight in density. Halves and doubles of both were no better on the same lesions."""
@@ -77,7 +77,7 @@ def ignored(mask: NDArray[np.bool_], grid: Grid, request: Request) -> list[str]:
     said = []
     for points, value, word in ((request.inside, True, "inside"), (request.outside, False, "outside")):
         for point in points:
-            k, row, column = np.clip(np.rint(grid.to_index(point)).astype(int), 0, np.array(mask.shape) - 1)
+            k, row, column = np.clip(_voxel(grid, point), 0, np.array(mask.shape) - 1)
             if bool(mask[k, row, column]) != value:
                 said.append(f"the point {word} at {text_of(point)} LPS mm was not followed: give another one near it")
     return said
@@ -100,11 +100,31 @@ def _said(mask: NDArray[np.bool_], depth: NDArray[np.float32], grid: Grid, reque
     for points, sign in ((request.marks.inside, 1), (request.outside, -1)):
         for point in points:
             if grid.contains(point):
-                k, row, column = (int(i) for i in np.rint(grid.to_index(point)))
+                k, row, column = np.clip(_voxel(grid, point), 0, np.array(mask.shape) - 1).tolist()
                 here = float(depth[k, row, column])
-                depth_mm = min(max(abs(here), SHALLOWEST_MM), deepest)
+                depth_mm = min(max(_to_border(mask, (k, row, column), abs(here), grid), SHALLOWEST_MM), deepest)
                 found.append(_Said((k, row, column), sign, depth_mm, sign * here < 0))
     return found
+
+
+def _voxel(grid: Grid, point: PointMm) -> NDArray[np.int64]:
+    """The index of the voxel in which a point lies: between two always the same, on any part of a grid."""
+    return np.floor(grid.to_index(point) + 0.5 + 1e-6).astype(int)
+
+
+def _to_border(mask: NDArray[np.bool_], index: tuple[int, int, int], distance_mm: float, grid: Grid) -> float:
+    """mm from a voxel to the mask's border, which is half a voxel nearer than the nearest voxel beyond it.
+
+    That is much where slices are thick: a point in the next slice may be hardly outside of a nodule that is right.
+    """
+    reach = np.ceil(distance_mm / grid.spacing_mm).astype(int)
+    lower, upper = np.maximum(np.array(index) - reach, 0), np.array(index) + reach + 1
+    part = mask[tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))]
+    steps = np.argwhere(part != mask[index]) + lower - index
+    if not len(steps):
+        return distance_mm
+    nearest = steps[((steps * grid.spacing_mm) ** 2).sum(axis=1).argmin()]
+    return distance_mm * (1 - 0.5 / float(np.abs(nearest).max()))
 
 
 def _depth(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
