@@ -23,7 +23,7 @@ from clmsda.prompts import Request
 from clmsda.prompts.kinds import PointMm, text_of
 from clmsda.prompts.request import FAR, FAR_MM
 
-REACH = 2.5
+REACH = 2.0
 """Standard deviation of a point's weight in space, over its distance to the mask's border."""
 ALIKE_HU = 250.0
 """Standard deviation of its weight in density. Halves and doubles of both were no better on the same lesions."""
@@ -113,9 +113,10 @@ def _voxel(grid: Grid, point: PointMm) -> NDArray[np.int64]:
 
 
 def _to_border(mask: NDArray[np.bool_], index: tuple[int, int, int], distance_mm: float, grid: Grid) -> float:
-    """mm from a voxel to the mask's border, which is half a voxel nearer than the nearest voxel beyond it.
+    """mm from a voxel to the mask's border, of which the nearest voxel beyond is so far.
 
-    That is much where slices are thick: a point in the next slice may be hardly outside of a nodule that is right.
+    The border is about half a step nearer than that voxel: no matter on fine voxels, on which `REACH` was measured,
+    but a point in the next of thick slices may be hardly outside of a nodule that is right.
     """
     reach = np.ceil(distance_mm / grid.spacing_mm).astype(int)
     lower, upper = np.maximum(np.array(index) - reach, 0), np.array(index) + reach + 1
@@ -124,7 +125,8 @@ def _to_border(mask: NDArray[np.bool_], index: tuple[int, int, int], distance_mm
     if not len(steps):
         return distance_mm
     nearest = steps[((steps * grid.spacing_mm) ** 2).sum(axis=1).argmin()]
-    return distance_mm * (1 - 0.5 / float(np.abs(nearest).max()))
+    step = distance_mm / float(np.abs(nearest).max())
+    return distance_mm - 0.5 * max(step - float(grid.spacing_mm.min()), 0.0)
 
 
 def _depth(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
