@@ -25,6 +25,7 @@ from clmsda.phantoms.wall import Wall, sample_wall
 
 SMALLEST_MM, LARGEST_MM = 7.0, 145.0
 LARGEST_EVEN_MM = 60.0
+"""Of sizes that are drawn evenly: larger ones are common enough among the hospital's."""
 _TRIES = 6000
 
 
