@@ -117,13 +117,6 @@ def test_tumor_mask_is_the_mask_of_a_render(phantom: phantoms.Phantom) -> None:
     assert np.array_equal(phantom.tumor_mask(grid), phantoms.render(phantom, grid)[1].numpy())
 
 
-def test_sizes_and_sites_are_drawn_evenly() -> None:
-    sizes, sites = zip(*map(phantoms.draw_evenly, range(700)), strict=True)
-    assert min(sizes) >= 7 and max(sizes) <= 60
-    assert np.median(sizes) == pytest.approx(np.sqrt(7 * 60), rel=0.1)
-    assert all(60 <= sites.count(site) <= 140 for site in set(sites)) and len(set(sites)) == 7
-
-
 def test_sizes_asked_for_are_reached() -> None:
     for wanted in (10.0, 25.0, 60.0):
         sizes = [phantoms.sample(seed, tumor_size_mm=wanted).tumor_extent()[1] for seed in range(8)]

@@ -231,17 +231,6 @@ def test_cavities_are_asked_of_training_alone(cohort: Path) -> None:
         ]
 
 
-def test_tumors_of_any_size_and_site_alike_are_asked_of_training_alone(cohort: Path) -> None:
-    patches = PatchConfig((8, 8, 8), 8.0, 46.0)
-    data = DataConfig(samples_per_epoch=12, validation_samples=12, even_share=1.0, workers=0)
-    training, validation, _ = open_samples(config(cohort, patches=patches, data=data))
-    for seed in range(4):
-        size, site = phantoms.draw_evenly(seed)
-        found = training.scene(seed)
-        assert found.tumor.site == site and found.tumor_extent()[1] == pytest.approx(size, rel=0.5)
-        assert validation.scene(seed).tumor.site == phantoms.sample(seed).tumor.site
-
-
 def center_of(image: torch.Tensor) -> list[float]:
     """Index of the center of mass."""
     return [float(c) for c in torch.stack([(g * image).sum() for g in indices(image.shape)]) / image.sum()]

@@ -20,9 +20,9 @@ LEAST_PART = 0.001
 """At least this part of the voxels must be air or lung, and at least this part soft tissue."""
 
 PIECE_MM = 80.0
-LUNG_HU = (-1100, -500)
-"""A CT whose longest side is shorter may be a piece of lung: most of it lies within these values, nothing below, and
-a nodule that is no soft tissue, such as ground glass, above."""
+LOWEST_HU = -1100
+"""A CT whose longest side is shorter may be a piece of lung: most of it air or lung, nothing below this, and a nodule
+that is no soft tissue, such as ground glass, in it."""
 
 MOST_VOXELS = 1 << 31
 """Eight times as many as the largest CTs have: what claims more is damaged or malicious."""
@@ -93,18 +93,17 @@ def check_ct(volume: Volume) -> None:
             f"{name}: no air or lung (below {AIR_BELOW_HU} HU), {found}: not a chest CT in Hounsfield units; "
             "is the rescale intercept (often -1024) missing?"
         )
-    if soft < LEAST_PART and not _piece_of_lung(volume):
+    if soft < LEAST_PART and not _piece_of_lung(volume, air):
         raise NotHounsfield(
             f"{name}: no soft tissue ({SOFT_TISSUE_HU[0]} to {SOFT_TISSUE_HU[1]} HU), {found}: "
             "not a chest CT in Hounsfield units"
         )
 
 
-def _piece_of_lung(volume: Volume) -> bool:
-    """Whether this is so small, and so like lung, that soft tissue need not be seen."""
-    voxels, (lower, upper) = volume.voxels, LUNG_HU
+def _piece_of_lung(volume: Volume, air: float) -> bool:
+    """Whether this is so small, and so like lung, that soft tissue need not be seen. air: the part that is so."""
     small = (volume.grid.spacing_mm * volume.grid.shape).max() < PIECE_MM
-    return bool(small and voxels.min() >= lower and LEAST_PART <= np.mean(voxels >= upper) <= 0.5)
+    return bool(small and volume.voxels.min() >= LOWEST_HU and 0.5 <= air <= 1 - LEAST_PART)
 
 
 def _parts(voxels: NDArray) -> tuple[float, float]:
