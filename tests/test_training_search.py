@@ -83,21 +83,24 @@ def test_samples_are_windows_with_bumps_the_same_at_every_call() -> None:
     assert any(float(training.pair(0, number).variant_mask.max()) > 0.5 for number in range(4))
 
 
-def test_sizes_and_sites_are_drawn_evenly() -> None:
-    sizes, sites = zip(*map(phantoms.draw_evenly, range(700)), strict=True)
+def test_sizes_sites_and_kinds_are_drawn_evenly() -> None:
+    sizes, sites, kinds = zip(*map(phantoms.draw_evenly, range(700)), strict=True)
     assert min(sizes) >= 7 and max(sizes) <= 60
     assert np.median(sizes) == pytest.approx(np.sqrt(7 * 60), rel=0.1)
     assert all(60 <= sites.count(site) <= 140 for site in set(sites)) and len(set(sites)) == 7
+    assert all(180 <= kinds.count(kind) <= 290 for kind in set(kinds)) and len(set(kinds)) == 3
 
 
-def test_tumors_of_any_size_and_site_alike_are_asked_of_training_alone() -> None:
+def test_tumors_of_any_size_site_and_kind_alike_are_asked_of_training_alone() -> None:
     data = DataConfig(samples_per_epoch=12, validation_samples=12, even_share=1.0, workers=0)
     training, validation, _ = open_samples(replace(config(), data=data))
     for seed in range(4):
-        size, site = phantoms.draw_evenly(seed)
+        size, site, kind = phantoms.draw_evenly(seed)
         found = training.scene(seed)
-        assert found.tumor.site == site and found.tumor_extent()[1] == pytest.approx(size, rel=0.5)
-        assert validation.scene(seed).tumor.site == phantoms.sample(seed).tumor.site
+        assert (found.tumor.site, found.tumor.kind) == (site, kind)
+        assert found.tumor_extent()[1] == pytest.approx(size, rel=0.5)
+        usual = phantoms.sample(seed).tumor
+        assert (validation.scene(seed).tumor.site, validation.scene(seed).tumor.kind) == (usual.site, usual.kind)
 
 
 def test_a_detector_is_trained_like_any_network(tmp_path: Path) -> None:

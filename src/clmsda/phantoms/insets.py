@@ -48,12 +48,17 @@ class Inset:
 
 
 def sample_inset(
-    seed: int, backgrounds: list[Background], *, tumor_size_mm: float | None = None, cavities: float = CAVITIES
+    seed: int,
+    backgrounds: list[Background],
+    *,
+    tumor_size_mm: float | None = None,
+    kind: str | None = None,
+    cavities: float = CAVITIES,
 ) -> Inset:
     """The inset of a seed: one of the backgrounds, and a tumor as `sample` draws them, in it.
 
     tumor_size_mm: size S asked for; by default as in `sample`, and never more than the slices have room for.
-    cavities: as in `sample`.
+    kind, cavities: as in `sample`.
     """
     rng = np.random.default_rng([seed, 3])
     background = backgrounds[int(rng.integers(len(backgrounds)))]
@@ -63,7 +68,7 @@ def sample_inset(
     site = "free" if choose_site(rng, size) in ("free", "vessel") else "wall"
     center, outward = _choose_center(rng, background, site, size)
     wall_hu = background.tissue_hu + rng.normal(0, 10)
-    tumor = sample_tumor(rng, center, site, size, wall_hu, outward, cavities=cavities)
+    tumor = sample_tumor(rng, center, site, size, wall_hu, outward, kind=kind, cavities=cavities)
     tumor = fit_to_size(background, tumor, size)
     return Inset(seed, background, tumor, _acquisition(background))
 

@@ -20,7 +20,7 @@ from clmsda.phantoms.skeleton import Skeleton, sample_skeleton
 from clmsda.phantoms.space import Space
 from clmsda.phantoms.trees import bronchi, grow
 from clmsda.phantoms.tubes import Tubes
-from clmsda.phantoms.tumors import CAVITIES, Tumor, sample_tumor
+from clmsda.phantoms.tumors import CAVITIES, KINDS, Tumor, sample_tumor
 from clmsda.phantoms.wall import Wall, sample_wall
 
 SMALLEST_MM, LARGEST_MM = 7.0, 145.0
@@ -110,13 +110,18 @@ def measure_extent(chest: Chest, tumor: Tumor, steps: int) -> tuple[NDArray[np.f
 
 
 def sample(
-    seed: int, *, tumor_size_mm: float | None = None, site: str | None = None, cavities: float = CAVITIES
+    seed: int,
+    *,
+    tumor_size_mm: float | None = None,
+    site: str | None = None,
+    kind: str | None = None,
+    cavities: float = CAVITIES,
 ) -> Phantom:
     """The phantom of a seed.
 
     tumor_size_mm: size S asked for (reached within about a fifth where the lung has room); by default
     lognormal like the hospital cohort of the paper (mean 46 mm, SD 27 mm), within 7..145 mm.
-    site: one of `SITES`; by default drawn as is usual for the size.
+    site: one of `SITES`, kind: one of `KINDS`; by default drawn as is usual for the size.
     """
     rng = np.random.default_rng(seed)
     size = sample_size(rng) if tumor_size_mm is None else float(tumor_size_mm)
@@ -126,7 +131,7 @@ def sample(
     vessels, airways = _sample_trees(rng, anatomy, cloud)
     wall = sample_wall(rng, anatomy)
     place = site or choose_site(rng, size)
-    tumor = _sample_tumor(rng, anatomy, cloud, vessels, place, size, wall.muscle_hu, cavities)
+    tumor = _sample_tumor(rng, anatomy, cloud, vessels, place, size, wall.muscle_hu, kind, cavities)
     lower, upper = tumor.bounds()
     base = min(anatomy.diaphragm.top_mm) - max(anatomy.diaphragm.drop_mm)
     return Phantom(
@@ -153,11 +158,12 @@ def sample_size(rng: np.random.Generator) -> float:
             return size
 
 
-def draw_evenly(seed: int) -> tuple[float, str]:
-    """A size S in mm and a site, each as often as any other: the hospital's seldom are small, or at the hilum."""
+def draw_evenly(seed: int) -> tuple[float, str, str]:
+    """A size S in mm, a site and a kind, each as often as any other: the hospital's seldom are small, at the hilum, or
+    of ground glass."""
     rng = np.random.default_rng([seed, 7])
     size = float(np.exp(rng.uniform(np.log(SMALLEST_MM), np.log(LARGEST_EVEN_MM))))
-    return size, str(rng.choice(SITES))
+    return size, str(rng.choice(SITES)), str(rng.choice(KINDS))
 
 
 def _sample_tissues(rng: np.random.Generator) -> Tissues:
@@ -202,10 +208,11 @@ def _sample_tumor(
     site: str,
     size_mm: float,
     wall_hu: float,
+    kind: str | None,
     cavities: float,
 ) -> Tumor:
     center, outward = choose_center(rng, anatomy, cloud, _feeding(vessels, size_mm), site, size_mm)
-    tumor = sample_tumor(rng, center, site, size_mm, wall_hu, outward, cavities=cavities)
+    tumor = sample_tumor(rng, center, site, size_mm, wall_hu, outward, kind=kind, cavities=cavities)
     return fit_to_size(anatomy, tumor, size_mm)
 
 

@@ -140,6 +140,7 @@ def _sample_lobes(rng: np.random.Generator, body: Star, size_mm: float, lumpines
     return tuple(lobes)
 
 
+KINDS = ("solid", "part-solid", "ground-glass")
 CAVITIES = 0.16
 """Share of solid tumors above 14 mm with a cavity."""
 
@@ -152,13 +153,16 @@ def sample_tumor(
     wall_hu: float,
     outward: NDArray,
     *,
+    kind: str | None = None,
     cavities: float = CAVITIES,
 ) -> Tumor:
-    """outward: (3,) unit vector from the tumor to the nearest wall. cavities: see `CAVITIES`."""
+    """outward: (3,) unit vector from the tumor to the nearest wall. kind: one of `KINDS`; None to draw it as is usual
+    for the size. cavities: see `CAVITIES`."""
     spiky = rng.random() < 0.45
     lumpiness = float(rng.choice([0.4, 0.8, 1.2, 1.7], p=[0.15, 0.35, 0.3, 0.2]))
     body = sample_star(rng, center_mm, size_mm, lumpiness, int(rng.integers(4, 24)) if spiky else 0)
-    kind = str(rng.choice(["solid", "part-solid", "ground-glass"], p=_kind_weights(size_mm)))
+    usual = str(rng.choice(KINDS, p=_kind_weights(size_mm)))
+    kind = usual if kind is None else kind
     hu = wall_hu + rng.normal(0, 10) if site != "free" and rng.random() < 0.6 else rng.uniform(5, 85)
     hollow = ""
     if kind == "solid" and size_mm > 14 and rng.random() < cavities:

@@ -63,8 +63,8 @@ class DataConfig:
         phantoms' tumors is set into. Validation sees phantoms alone.
     cavity_share: of the larger solid tumors of training phantoms, how many have a cavity; None for as many as
         validation always sees (`phantoms.CAVITIES`).
-    even_share: of the training phantoms, how many have a tumor of any size and site alike (`phantoms.draw_evenly`);
-        the others' are distributed as the hospital's.
+    even_share: of the training phantoms, how many have a tumor of any size, site and kind alike
+        (`phantoms.draw_evenly`); the others' are distributed as the hospital's.
     cohorts: real tumors that take the place of so many phantoms, each cohort with its share.
     samples_per_slice: augmented samples of each tumor slice per epoch of a cohort (the paper: five).
     slice_step_mm: 2-D samples are of one tumor slice, drawn anew in every epoch, in each so many mm of a cohort's

@@ -70,13 +70,13 @@ def scene_of(
 ) -> phantoms.Scene:
     """A tumor in a real chest for this share of the seeds, where there are any; a phantom for the others.
 
-    even: the share of both whose tumor is of any size and site alike; see `DataConfig.even_share`.
+    even: the share of both whose tumor is of any size, site and kind alike; see `DataConfig.even_share`.
     """
     real, evenly = np.random.default_rng([seed, 5]).random(2) < (share, even)
-    size, site = phantoms.draw_evenly(seed) if evenly else (None, None)
+    size, site, kind = phantoms.draw_evenly(seed) if evenly else (None, None, None)
     if backgrounds and real:
-        return phantoms.sample_inset(seed, backgrounds, tumor_size_mm=size, cavities=cavities)
-    return phantoms.sample(seed, tumor_size_mm=size, site=site, cavities=cavities)
+        return phantoms.sample_inset(seed, backgrounds, tumor_size_mm=size, kind=kind, cavities=cavities)
+    return phantoms.sample(seed, tumor_size_mm=size, site=site, kind=kind, cavities=cavities)
 
 
 def _parts(cohort: Cohort, data: DataConfig, seed: int) -> tuple[Cohort, Cohort]:
