@@ -15,7 +15,7 @@ from clmsda.studies.statistics import Estimate, clustered
 LIDC_MM = (6.0, 10.0, 20.0, 30.0)
 NSCLC_CM = (3.0, 5.0)
 WORSE = 0.05
-END_OF_SCAN = "first or last slice"
+END_OF_SCAN = "of the scan: it may be incomplete"
 """In a warning that says nothing about the mask where a crop ends with its nodule."""
 
 

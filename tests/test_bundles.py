@@ -120,7 +120,7 @@ def test_a_case_needs_a_point_in_the_ct() -> None:
     config = models.read("second").config.patches
     with pytest.raises(BundleError, match=r"expected --point_mm .* found None"):
         read_patch({"image": SHIPPED / "ct.nii.gz", "point_mm": None}, config)
-    with pytest.raises(PromptError, match="inside the image"):
+    with pytest.raises(PromptError, match="within the image"):
         read_patch({"image": SHIPPED / "ct.nii.gz", "point_mm": [9999, 0, 0]}, config)
 
 

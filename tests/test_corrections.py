@@ -22,6 +22,8 @@ from clmsda.segmentation.corrections import followed, ignored, localized
 
 ONE: Ball = ((0.0, 0.0, 0.0), 20.0)
 OTHER: Ball = ((17.0, 0.0, 0.0), 16.0)  # touches the first one
+OTHER_AND_LARGER: Ball = ((20.0, 0.0, 0.0), 24.0)
+APART: Ball = ((0.0, 24.0, 0.0), 12.0)
 
 
 def model(network: Run | None = None) -> Model:
@@ -60,8 +62,11 @@ def test_a_mask_to_start_from_is_gone_on_with() -> None:
 
 def test_what_is_far_from_the_mask_is_not_followed_and_said() -> None:
     volume = lung(ONE)
-    lesion = segment(volume, [Point(ONE[0]), Inside((0.0, 0.0, 50.0))], model()).lesions[0]
-    assert "the point inside at 0.0, 0.0, 50.0 LPS mm was not followed: give another one near it" in lesion.warnings
+    mask = Volume(distance(volume.grid, ONE) <= 0, volume.grid)
+    request = Request(None, (Inside((0.0, 0.0, 50.0)),), mask)
+    assert ignored(mask.voxels, volume.grid, request) == [
+        "the point inside at 0.0, 0.0, 50.0 LPS mm was not followed: give another one near it"
+    ]
 
 
 def test_what_no_correction_touches_stays() -> None:
@@ -130,7 +135,10 @@ def test_corrections_belong_to_the_prompt_before_them() -> None:
             "lies 40 mm from a RECIST line: is it another lesion",
         ),
         ([Box((-5, -5, 0), (5, 5, 0)), Inside((0, 0, 30))], "lies 30 mm from a box"),
-        ([Point((0, 0, 0)), Outside((0, 0, 999))], "expected a point outside inside the image"),
+        ([Point((0, 0, 0)), Inside((0, 0, 45))], "lies 35 mm from what the prompt leads to"),
+        ([RecistLine((-5, 0, 0), (5, 0, 0)), Outside((5, 0, 0))], "inside the tumor and outside of it"),
+        ([Point((0.7, 0.7, 0.7)), Outside((0.1, 0.1, 0.1))], "inside the tumor and outside of it"),  # one voxel
+        ([Point((0, 0, 0)), Outside((0, 0, 999))], "expected a point outside within the image"),
     ],
 )
 def test_contradictions_are_refused(prompts: list, words: str) -> None:
@@ -204,4 +212,78 @@ def test_a_point_in_the_next_of_thick_slices_adds_little() -> None:
     x, y, z = (float(value) for value in volume.grid.to_lps((first - 1, 30, 30)))
     more = correct(volume, mask, [Point((0.0, 0.0, 1.25)), Inside((x, y, z))])
     gained = more.mask.voxels & ~mask.voxels
-    assert gained[first - 1, 30, 30] and gained.sum() < 0.8 * mask.voxels.sum() and more.warnings == ()
+    assert gained[first - 1, 30, 30] and gained.sum() < 0.8 * mask.voxels.sum()
+    assert not any("not followed" in warning for warning in more.warnings)
+
+
+def test_a_point_outside_alone_takes_the_leak_from_a_mask() -> None:
+    """Of a mask whose larger half is a leak, the half that nobody pointed at stays."""
+    volume = lung(ONE, OTHER_AND_LARGER)
+    both = Volume(np.min([distance(volume.grid, one) for one in (ONE, OTHER_AND_LARGER)], axis=0) <= 0, volume.grid)
+    left = segment(volume, [Outside(OTHER_AND_LARGER[0])], model(), refine=both).lesions[0]
+    k, row, column = np.rint(volume.grid.to_index(OTHER_AND_LARGER[0])).astype(int)
+    assert not left.mask.voxels[k, row, column] and left.warnings == ()
+    assert score(left.mask.voxels, volume.grid, ONE) > score(both.voxels, volume.grid, ONE) + 0.15
+
+
+def test_what_is_taken_away_leaves_no_shell() -> None:
+    """Of a ball whose rim is half as dense as it nothing stays, and the long axis is the lesion's."""
+    volume = lung(ONE, OTHER)
+    depth = -np.min([distance(volume.grid, one) for one in (ONE, OTHER)], axis=0)
+    soft = Volume(np.clip(-800 + 560 * (depth + 0.75), -800, 40).astype(np.int16), volume.grid)
+    both = Volume(depth >= 0, volume.grid)
+    left = correct(soft, both, [Point(ONE[0]), Outside(OTHER[0])])
+    assert left.measurement and left.measurement.long_axis_mm < 1.2 * ONE[1]
+    shell = (distance(volume.grid, OTHER) > -1.6) & (distance(volume.grid, OTHER) <= 0) & (depth >= 0)
+    away = shell & (distance(volume.grid, ONE) > 4)
+    assert away.any() and left.mask.voxels[away].mean() < 0.05
+
+
+def test_only_what_looks_of_several_sizes_say_has_a_confidence() -> None:
+    """Neither one look at a mask that was given, nor what was corrected: nobody measured it."""
+    volume = lung(ONE, OTHER)
+    rough = Volume((distance(volume.grid, ONE) <= -3).astype(np.uint8), volume.grid)
+    assert np.isnan(segment(volume, [], model(), refine=rough).lesions[0].confidence)
+    first, changed = segment(volume, Point(ONE[0]), model()).lesions[0], [Point(ONE[0]), Outside(OTHER[0])]
+    assert first.confidence > 0.5 and np.isnan(segment(volume, changed, model()).lesions[0].confidence)
+    said = [Point(ONE[0]), Inside((2.0, 0.0, 0.0))]  # it lies there already
+    assert segment(volume, said, model()).lesions[0].confidence == first.confidence
+
+
+def test_a_mask_that_was_started_from_is_named() -> None:
+    volume = lung(ONE)
+    rough = Volume((distance(volume.grid, ONE) <= -3).astype(np.uint8), volume.grid, "reader.nii.gz")
+    found = segment(volume, [], model(), refine=rough).lesions[0].to_json()
+    assert (
+        found["start"] == "reader.nii.gz"
+        and "start" not in segment(volume, Point(ONE[0]), model()).lesions[0].to_json()
+    )
+
+
+def test_a_part_of_its_own_is_said_to_be_one() -> None:
+    volume = lung(ONE, APART)
+    lesion = segment(volume, [Point(ONE[0]), Inside(APART[0])], model()).lesions[0]
+    assert "the point inside at 0.0, 24.0, 0.0 LPS mm made a part of its own: is it another lesion?" in lesion.warnings
+
+
+def test_a_prompts_point_beside_the_mask_is_said() -> None:
+    volume = lung(ONE)
+    mask = Volume((distance(volume.grid, ONE) <= 0).astype(np.uint8), volume.grid)
+    lesion = correct(volume, mask, [Point((18.0, 0.0, 0.0)), Outside((0.0, 0.0, 8.0))])
+    assert any("18.0, 0.0, 0.0 LPS mm was not followed" in warning for warning in lesion.warnings)
+
+
+def test_a_mask_on_a_grid_that_was_rounded_is_on_the_same_grid() -> None:
+    volume = lung(ONE)
+    affine = volume.grid.affine.copy()
+    affine[:3] += 1e-6
+    mask = Volume((distance(volume.grid, ONE) <= -3).astype(np.uint8), Grid(volume.grid.shape, affine))
+    assert segment(volume, [], model(), refine=mask).lesions[0].measurement
+    assert correct(volume, mask, [Inside((0.0, 0.0, 0.0))]).measurement
+
+
+def test_a_lesion_that_the_side_of_the_scan_cuts_is_announced() -> None:
+    volume = lung(ONE)
+    cut = volume.crop((0, 0, 0), (*volume.grid.shape[:2], volume.grid.shape[2] // 2 + 2))
+    lesion = segment(cut, Point((-3.0, 0.0, 0.0)), model()).lesions[0]
+    assert "the tumor reaches a side of the scan: it may be incomplete" in lesion.warnings

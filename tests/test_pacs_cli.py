@@ -151,7 +151,7 @@ def test_what_cannot_be_segmented_is_refused(pacs: Orthanc, series: str, model: 
     here = ("--url", pacs.url, "--model", model, "--out", tmp_path / "out")
     assert "no series 1.2.3" in refused("pacs", "segment", *here, "--series", "1.2.3", "--point", BALL)
     assert "no series" in refused("pacs", "segment", *here, "--series", series, "--study", "1.2", "--point", BALL)
-    assert "inside the image" in refused("pacs", "segment", *here, "--series", series, "--point", "900,0,0")
+    assert "within the image" in refused("pacs", "segment", *here, "--series", series, "--point", "900,0,0")
     (tmp_path / "taken").write_text("mine")
     taken = ("--url", pacs.url, "--model", model, "--out", tmp_path / "taken")
     assert "cannot make the folder" in refused("pacs", "segment", *taken, "--series", series, "--point", BALL)

@@ -53,7 +53,7 @@ def test_points_in_tissue_pass(chest, place):
         ((3, 3, 30), "outside the body"),
         ((64, 108, 30), "outside the body"),
         ((64, 113, 30), "outside the body"),
-        ((64, 60, 61), "inside the image"),
+        ((64, 60, 61), "within the image"),
     ],
     ids=["trachea", "trachea in the first slice", "corner", "above the couch", "couch", "above the image"],
 )
@@ -69,7 +69,7 @@ def test_lines_and_boxes_may_cross_air_but_not_lie_in_it(chest):
         check_inside(RecistLine(at(62, 45, 30), at(66, 45, 30)), chest)
     with pytest.raises(PromptError, match="a box must lie on tissue"):
         check_inside(Box(at(63, 44, 28), at(65, 46, 32)), chest)
-    with pytest.raises(PromptError, match="inside the image"):
+    with pytest.raises(PromptError, match="within the image"):
         check_inside(RecistLine(at(64, 45, 30), at(64, 300, 30)), chest)
 
 

@@ -264,7 +264,7 @@ def test_the_answer_in_json() -> None:
 
 def test_impossible_prompts_are_refused_before_any_work() -> None:
     volume = lung(((0.0, 0.0, 0.0), 20.0))
-    for prompts, words in (([], "found none"), ([Point((0, 0, 0)), Point((900, 0, 0))], "inside the image")):
+    for prompts, words in (([], "found none"), ([Point((0, 0, 0)), Point((900, 0, 0))], "within the image")):
         with pytest.raises(PromptError, match=words):
             segment(volume, prompts, "no model of this name")
     with pytest.raises(models.ModelError, match="no model of this name"):

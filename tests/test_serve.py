@@ -160,7 +160,7 @@ def test_lesions_are_named_placed_accepted_and_deleted(served: Serving, ct: str)
 @pytest.mark.parametrize(
     ("said", "match"),
     [
-        ({"said": {"kind": "Point", "lps_mm": [5000, 0, 0]}}, "inside the image"),
+        ({"said": {"kind": "Point", "lps_mm": [5000, 0, 0]}}, "within the image"),
         ({"said": {"kind": "Inside", "lps_mm": [0, 0, 0]}}, "click into the tumor first"),
         ({"said": {"kind": "Star", "lps_mm": [0, 0, 0]}}, "Star"),
         ({"said": POINTS[0], "label": 77}, "no lesion 77"),

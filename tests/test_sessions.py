@@ -99,7 +99,7 @@ def test_a_voxel_belongs_to_one_lesion(session: Session) -> None:
     ("do", "error", "match"),
     [
         (lambda s: s.prompt(Inside((0, 0, 0))), SessionError, "click into the tumor first"),
-        (lambda s: s.prompt(Point((5000, 0, 0))), PromptError, "inside the image"),
+        (lambda s: s.prompt(Point((5000, 0, 0))), PromptError, "within the image"),
         (lambda s: s.prompt(Point(OTHER[0]), 7), NoSuchLesion, "no lesion 7"),
         (lambda s: s.prompt(Outside(ONE[0]), 1), PromptError, "leave one out"),
         (lambda s: s.rename(1, "x" * 65), SessionError, "64 characters"),

@@ -8,7 +8,7 @@ from clmsda.prompts.kinds import Box, Correction, Inside, Outside, Point, Prompt
 from clmsda.prompts.parsing import parse, parse_correction
 from clmsda.prompts.placement import check_in_image, check_inside
 from clmsda.prompts.records import from_json, to_json
-from clmsda.prompts.request import Request, check, requests
+from clmsda.prompts.request import Request, check, check_near, requests
 
 __all__ = [
     "Box",
@@ -23,6 +23,7 @@ __all__ = [
     "check",
     "check_in_image",
     "check_inside",
+    "check_near",
     "from_json",
     "parse",
     "parse_correction",

@@ -45,7 +45,7 @@ def check_in_image(prompt: Prompt | Correction, grid: Grid, *, frame: str = "lps
         for axis, low, high in zip("xyz", ends.min(axis=0), ends.max(axis=0), strict=True)
     )
     raise PromptError(
-        f"expected {described(prompt)} inside the image, found {text_of(outside[0])} LPS mm, "
+        f"expected {described(prompt)} within the image, found {text_of(outside[0])} LPS mm, "
         f"but the image spans {bounds}" + _frame_hint(np.array(points), grid, frame)
     )
 
@@ -57,7 +57,7 @@ def _named(prompt: Prompt | Correction) -> list[PointMm]:
     return [prompt.lps_mm] if isinstance(prompt, Inside | Outside) else [prompt.center_mm]
 
 
-def check_inside(prompt: Prompt, volume: Volume) -> None:
+def check_inside(prompt: Prompt | Inside, volume: Volume) -> None:
     """Refuse a prompt outside the image, outside the body, or in air. Looks at few voxels only.
 
     volume: HU. The body is the largest connected region of the prompt's slice that is not air, holes
@@ -67,7 +67,7 @@ def check_inside(prompt: Prompt, volume: Volume) -> None:
     if all of it is in air.
     """
     check_in_image(prompt, volume.grid)
-    center = prompt.center_mm
+    center = prompt.lps_mm if isinstance(prompt, Inside) else prompt.center_mm
     if not _in_body(volume, center):
         raise PromptError(
             f"expected {described(prompt)} inside the patient, found {text_of(center)} LPS mm outside the body "
@@ -152,9 +152,9 @@ def _nearest(volume: Volume, lps_mm: PointMm) -> tuple[int, int, int]:
     return k, row, column
 
 
-def _samples(prompt: Prompt) -> list[PointMm]:
+def _samples(prompt: Prompt | Inside) -> list[PointMm]:
     """Points across the inner two thirds of a prompt, its center among them."""
-    if isinstance(prompt, Point):
+    if isinstance(prompt, Point | Inside):
         return [prompt.lps_mm]
     fractions = np.linspace(1 / 6, 5 / 6, 7)
     if isinstance(prompt, RecistLine):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from clmsda.geometry import Grid, Volume
@@ -25,7 +26,7 @@ from clmsda.prompts.kinds import (
 from clmsda.prompts.placement import check_in_image, check_inside
 
 SAME_MM = 0.5
-"""A point inside and one outside that are nearer than this, or within a voxel, contradict each other."""
+"""A point inside and one outside that are nearer than this, or in one voxel, contradict each other."""
 FAR = 1.0
 """A point inside this many sizes beyond a line, a box or a mask is of another lesion."""
 FAR_MM = 20.0
@@ -49,6 +50,11 @@ class Request:
         return tuple(one.lps_mm for one in self.corrections if isinstance(one, Outside))
 
     @property
+    def told_inside(self) -> tuple[PointMm, ...]:
+        """The points that somebody said lie in the lesion: the prompt's middle, and the points inside."""
+        return (*([self.prompt.center_mm] if self.prompt is not None else []), *self.inside)
+
+    @property
     def center_mm(self) -> PointMm:
         """A point in the lesion: the prompt's, else the first one inside, else the deepest of the mask."""
         if self.prompt is not None:
@@ -66,10 +72,9 @@ class Request:
     @property
     def marks(self) -> Marks:
         """As the network sees them."""
-        first = (self.center_mm,) if self.prompt is not None or not self.inside else ()
         line, box = self.prompt, self.prompt
         return Marks(
-            inside=first + self.inside,
+            inside=self.told_inside or (self.center_mm,),
             outside=self.outside,
             ends=(line.start_mm, line.end_mm) if isinstance(line, RecistLine) else (),
             box=(box.lower_mm, box.upper_mm) if isinstance(box, Box) else None,
@@ -90,7 +95,8 @@ def requests(
         if isinstance(one, Inside | Outside):
             if not found:
                 raise PromptError(
-                    f"{described(one)} corrects a lesion, and none was named before it: give a point in the tumor first"
+                    f"{described(one)} corrects a lesion, and none was named before it: "
+                    "give a point in the tumor first, or a mask to start from"
                 )
             found[-1] = replace(found[-1], corrections=(*found[-1].corrections, one))
         elif found and found[-1].prompt is None:
@@ -112,43 +118,48 @@ def check(request: Request, volume: Volume) -> None:
     volume: the CT, HU. Raises PromptError.
     """
     grid = volume.grid
-    if request.mask is not None and request.mask.grid != grid:
+    if request.mask is not None and not request.mask.grid.same_as(grid):
         raise PromptError(
             "the mask to start from lies on another grid than the CT: found "
             f"{_describe(request.mask.grid)}, expected {_describe(grid)}"
         )
-    if request.prompt is not None:
-        check_inside(request.prompt, volume)
-    for correction in request.corrections:
-        check_in_image(correction, grid)
+    for said in (request.prompt, *request.corrections):
+        if isinstance(said, Outside):
+            check_in_image(said, grid)
+        elif said is not None:
+            check_inside(said, volume)
     _check_contradictions(request, grid)
-    _check_distances(request)
+    if isinstance(request.prompt, RecistLine | Box):
+        reach = max(FAR * request.prompt.size_mm, FAR_MM)
+        for point in request.inside:
+            _refuse_far(point, *_bounds(request.prompt), reach, described(request.prompt))
+    if request.mask is not None:
+        check_near(request.told_inside, request.mask, "the mask to start from")
 
 
 def _check_contradictions(request: Request, grid: Grid) -> None:
-    """A point that is inside and outside at once."""
-    apart = max(SAME_MM, float(grid.spacing_mm.min()) / 2)
+    """A point that is inside and outside at once, or in one voxel with one that says the contrary."""
+    ends = (request.prompt.start_mm, request.prompt.end_mm) if isinstance(request.prompt, RecistLine) else ()
     for outside in request.outside:
-        for inside in request.marks.inside:
-            if np.linalg.norm(np.subtract(outside, inside)) < apart:
+        for inside in (*request.told_inside, *ends):
+            near = np.linalg.norm(np.subtract(outside, inside)) < SAME_MM
+            if near or (voxel_of(grid, outside) == voxel_of(grid, inside)).all():
                 raise PromptError(
                     f"{text_of(outside)} LPS mm is said to lie inside the tumor and outside of it: leave one out"
                 )
 
 
-def _check_distances(request: Request) -> None:
-    """A point inside far from the line, the box or the mask is of another lesion."""
-    if isinstance(request.prompt, RecistLine | Box):
-        corners = _bounds(request.prompt)
-        reach = max(FAR * request.prompt.size_mm, FAR_MM)
-        for point in request.inside:
-            _refuse_far(point, *corners, reach, described(request.prompt))
-    if request.mask is not None:
-        lower, upper = _extent(request.mask)
-        reach = max(FAR * float(np.subtract(upper, lower)[:2].max()), FAR_MM)
-        points = (*request.inside, *([request.prompt.center_mm] if request.prompt is not None else []))
-        for point in points:
-            _refuse_far(point, lower, upper, reach, "the mask to start from")
+def check_near(points: Sequence[PointMm], mask: Volume, what: str) -> None:
+    """Refuse points inside that are far from a mask, which is not empty: they are of another lesion. PromptError."""
+    lower, upper = _extent(mask)
+    reach = max(FAR * float(np.subtract(upper, lower)[:2].max()), FAR_MM)
+    for point in points:
+        _refuse_far(point, lower, upper, reach, what)
+
+
+def voxel_of(grid: Grid, point: PointMm) -> NDArray[np.int64]:
+    """The index of the voxel in which a point lies: between two always the same, on any part of a grid."""
+    return np.floor(grid.to_index(point) + 0.5 + 1e-6).astype(int)
 
 
 def _refuse_far(point: PointMm, lower: PointMm, upper: PointMm, reach: float, what: str) -> None:

@@ -2,6 +2,6 @@
 
 from clmsda.segmentation.automatic import find
 from clmsda.segmentation.lesion import Lesion, NoLesion, Segmentation
-from clmsda.segmentation.prompted import correct, segment
+from clmsda.segmentation.prompted import correct, overlap, segment
 
-__all__ = ["Lesion", "NoLesion", "Segmentation", "correct", "find", "segment"]
+__all__ = ["Lesion", "NoLesion", "Segmentation", "correct", "find", "overlap", "segment"]

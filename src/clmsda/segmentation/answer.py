@@ -34,12 +34,6 @@ class Answer:
         return lesion_at(Volume(mask, whole.grid, whole.source), self.click_mm, self.size_mm)
 
 
-def reaches_end(mask: Volume) -> bool:
-    """Whether a mask is in the first or the last slice of the scan."""
-    lower, upper = bounding_box(mask.voxels)
-    return bool(lower[0] == 0 or upper[0] == mask.grid.shape[0])
-
-
 def fill_slices(mask: NDArray[np.bool_]) -> None:
     """Fill in place what the mask encloses within a slice: readers outline tumors, with cavities and open bronchi."""
     lower, upper = bounding_box(mask)

@@ -6,7 +6,7 @@ says how far its word reaches; and what is as dense as the point follows it furt
 
 No network is asked. One that sees the corrections (the second model's fine look) was worse by 0.03 after three of them,
 and took eight times as long; its first look's probabilities in the place of depth were as good (+0.004). Measured on 43
-lesions of validation patients.
+lesions of validation patients. That no rim is left gained 0.004 after three corrections on 89 lesions (0.820).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from clmsda.geometry import Grid, Volume
 from clmsda.measurements import bounding_box
-from clmsda.prompts import Request
-from clmsda.prompts.kinds import PointMm, text_of
-from clmsda.prompts.request import FAR, FAR_MM
+from clmsda.prompts import Point, Request
+from clmsda.prompts.kinds import text_of
+from clmsda.prompts.request import FAR, FAR_MM, voxel_of
 
 REACH = 2.0
 """Standard deviation of a point's weight in space, over its distance to the mask's border."""
@@ -33,6 +33,8 @@ DEEPEST = 0.3
 slices are thick, the next one is far from the border of a small nodule."""
 HELD = 0.025
 """What the mask says counts at least so much, where a point that says the contrary counts 1."""
+COARSE = 1.5
+"""Along axes whose voxels are this many times longer than the shortest, what is one voxel thin is no rim."""
 DENSITY_MM = 1.0
 """Standard deviation by which density is smoothed before it is compared."""
 NEAR_MM = 5.0
@@ -68,18 +70,33 @@ def followed(mask: NDArray[np.bool_], image: Volume, request: Request) -> NDArra
         broken = [one for one in said if one not in asked and one.sign * moved[one.index] <= 0]
         if not broken:
             after = localized(mask, moved > 0, image.grid, request)
-            return _without_cut_off(mask, after, image.grid, request)
+            after = _without_rim(mask, after, said, image.grid)
+            return _without_cut_off(mask, after, said, image.grid)
         asked = [*asked, *broken]
 
 
 def ignored(mask: NDArray[np.bool_], grid: Grid, request: Request) -> list[str]:
-    """A warning for each correction that the mask does not follow."""
+    """A warning for each point that the mask does not follow."""
     said = []
-    for points, value, word in ((request.inside, True, "inside"), (request.outside, False, "outside")):
+    inside = request.told_inside if isinstance(request.prompt, Point) else request.inside
+    for points, value, word in ((inside, True, "inside"), (request.outside, False, "outside")):
         for point in points:
-            k, row, column = np.clip(_voxel(grid, point), 0, np.array(mask.shape) - 1)
+            k, row, column = np.clip(voxel_of(grid, point), 0, np.array(mask.shape) - 1)
             if bool(mask[k, row, column]) != value:
                 said.append(f"the point {word} at {text_of(point)} LPS mm was not followed: give another one near it")
+    return said
+
+
+def apart(before: NDArray[np.bool_], after: NDArray[np.bool_], grid: Grid, request: Request) -> list[str]:
+    """A warning for each point inside whose part of the mask has nothing of what the mask was before."""
+    parts, _ = ndimage.label(after, structure=np.ones((3, 3, 3)))
+    lesion = set(np.unique(parts[before]).tolist())
+    said = []
+    for point in request.inside:
+        k, row, column = np.clip(voxel_of(grid, point), 0, np.array(after.shape) - 1)
+        part = int(parts[k, row, column])
+        if part and part not in lesion:
+            said.append(f"the point inside at {text_of(point)} LPS mm made a part of its own: is it another lesion?")
     return said
 
 
@@ -97,19 +114,34 @@ def _said(mask: NDArray[np.bool_], depth: NDArray[np.float32], grid: Grid, reque
     found = []
     lower, upper = bounding_box(mask)
     deepest = DEEPEST * float(((upper - lower) * grid.spacing_mm).max())
-    for points, sign in ((request.marks.inside, 1), (request.outside, -1)):
+    for points, sign in ((request.told_inside, 1), (request.outside, -1)):
         for point in points:
             if grid.contains(point):
-                k, row, column = np.clip(_voxel(grid, point), 0, np.array(mask.shape) - 1).tolist()
+                k, row, column = np.clip(voxel_of(grid, point), 0, np.array(mask.shape) - 1).tolist()
                 here = float(depth[k, row, column])
                 depth_mm = min(max(_to_border(mask, (k, row, column), abs(here), grid), SHALLOWEST_MM), deepest)
                 found.append(_Said((k, row, column), sign, depth_mm, sign * here < 0))
+    if found and not request.told_inside:
+        found.append(_implied(depth, found, grid))
     return found
 
 
-def _voxel(grid: Grid, point: PointMm) -> NDArray[np.int64]:
-    """The index of the voxel in which a point lies: between two always the same, on any part of a grid."""
-    return np.floor(grid.to_index(point) + 0.5 + 1e-6).astype(int)
+def _implied(depth: NDArray[np.float32], said: list[_Said], grid: Grid) -> _Said:
+    """Where the lesion is of which it is only said what does not belong to it: deep in the mask, and far from that."""
+    worth = depth.copy()
+    for one in said:
+        along = _squares(one.index, grid)
+        np.minimum(worth, 0.5 * np.sqrt(along[0][:, None, None] + along[1][:, None] + along[2]), out=worth)
+    k, row, column = (int(i) for i in np.unravel_index(int(worth.argmax()), worth.shape))
+    return _Said((k, row, column), 1, float(depth[k, row, column]), False)
+
+
+def _squares(index: tuple[int, int, int], grid: Grid) -> list[NDArray[np.float32]]:
+    """Squared distances from a voxel along each axis, mm2."""
+    return [
+        (((np.arange(n) - i) * step) ** 2).astype(np.float32)
+        for n, i, step in zip(grid.shape, index, grid.spacing_mm, strict=True)
+    ]
 
 
 def _to_border(mask: NDArray[np.bool_], index: tuple[int, int, int], distance_mm: float, grid: Grid) -> float:
@@ -162,10 +194,7 @@ def _reach(one: _Said, said: list[_Said], grid: Grid) -> float:
 
 
 def _weight(one: _Said, reach_mm: float, density: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
-    squares = [
-        ((np.arange(n) - i) * step) ** 2 for n, i, step in zip(grid.shape, one.index, grid.spacing_mm, strict=True)
-    ]
-    k, row, column = (axis.astype(np.float32) for axis in squares)
+    k, row, column = _squares(one.index, grid)
     apart = (k[:, None, None] + row[:, None] + column) / reach_mm**2 + ((density - density[one.index]) / ALIKE_HU) ** 2
     return np.exp(-apart / 2)
 
@@ -187,12 +216,32 @@ def localized(before: NDArray[np.bool_], after: NDArray[np.bool_], grid: Grid, r
     return changed
 
 
+def _without_rim(
+    before: NDArray[np.bool_], after: NDArray[np.bool_], said: list[_Said], grid: Grid
+) -> NDArray[np.bool_]:
+    """The mask after, without what is one voxel thin beside what has gone.
+
+    The rim of what a point outside takes away is half as dense as the rest, and would stay as a shell.
+    """
+    gone = before & ~after
+    if not gone.any():
+        return after
+    coarse = grid.spacing_mm >= COARSE * grid.spacing_mm.min()
+    steps = np.abs(np.indices((3, 3, 3)) - 1)
+    cross = (steps.sum(axis=0) <= 1) & (steps[coarse] == 0).all(axis=0)
+    thick = ndimage.binary_opening(np.pad(after, 1, mode="edge"), cross)[1:-1, 1:-1, 1:-1]
+    rim = after & ~thick & ndimage.binary_dilation(gone, np.ones((3, 3, 3)))
+    for one in said:
+        rim[one.index] = False
+    return after & ~rim
+
+
 def _without_cut_off(
-    before: NDArray[np.bool_], after: NDArray[np.bool_], grid: Grid, request: Request
+    before: NDArray[np.bool_], after: NDArray[np.bool_], said: list[_Said], grid: Grid
 ) -> NDArray[np.bool_]:
     """The mask after, without what a point outside has cut off from the parts in which points inside lie."""
     parts, _ = ndimage.label(after, structure=np.ones((3, 3, 3)))
-    held = set[int]().union(*(_near(parts, grid, point) for point in request.marks.inside))
+    held = set[int]().union(*(_near(parts, grid, grid.to_lps(one.index)) for one in said if one.sign > 0))
     if not held:
         return after
     wholes, _ = ndimage.label(before, structure=np.ones((3, 3, 3)))
@@ -201,7 +250,7 @@ def _without_cut_off(
     return after & ~cut
 
 
-def _near(labels: NDArray, grid: Grid, point: PointMm) -> set[int]:
+def _near(labels: NDArray, grid: Grid, point: ArrayLike) -> set[int]:
     """The labels within `NEAR_MM` of a point."""
     index = np.rint(grid.to_index(point)).astype(int)
     reach = np.ceil(NEAR_MM / grid.spacing_mm).astype(int)

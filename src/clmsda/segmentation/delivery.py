@@ -26,8 +26,8 @@ def report(
     """The measurements as JSON, with the facts of the scan, and each lesion's tracking UID where the CT is a series.
 
     ct: where `volume` was read from. warnings: what was said of it (`clmsda.errors.heard`). Anonymous, the report
-    names neither the series (its UID, or a file's name) nor the date, nor what is derived from them; of warnings,
-    which name files, only that there were some.
+    names neither the series (its UID, or a file's name), nor a mask that was started from, nor the date, nor what is
+    derived from them; of warnings, which name files, only that there were some.
     """
     from clmsda.dicom_objects import tracking_uid
     from clmsda.images.scan_facts import read_scan_facts
@@ -38,6 +38,8 @@ def report(
     facts = read_scan_facts(ct, volume, series=found.source if in_series else None)
     if anonymize:
         measured["image"] = ""
+        for lesion in measured["lesions"]:
+            lesion.update({"start": "a mask"} if "start" in lesion else {})
         warnings = [f"the CT was read with {len(warnings)} warnings, which name files"] if warnings else []
         facts = replace(facts, date=None, patient_check=None)
     elif in_series:

@@ -36,7 +36,9 @@ def confined(answer: Answer, volume: Volume, request: Request) -> Answer:
         return answer
     possible = within(found.grid, marks, float(volume.grid.spacing_mm.max()))
     kept = lesion_at(Volume(lesion.voxels & possible, found.grid), answer.click_mm, answer.size_mm)
-    return answer if kept is None else replace(answer, mask=kept, warnings=(*answer.warnings, LEAKED))
+    if kept is None:
+        return answer
+    return replace(answer, mask=kept, agreement=float("nan"), warnings=(*answer.warnings, LEAKED))
 
 
 def within(grid: Grid, marks: Marks, room_mm: float) -> NDArray[np.bool_]:

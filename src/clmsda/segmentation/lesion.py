@@ -25,8 +25,10 @@ class Lesion:
 
     mask: bool volume on the CT's grid. measurement: None where nothing was found, and then
     `warnings` says why. confidence: the F1 to expect, from how far the views of different size
-    agree (`ModelConfig.calibration`; without one, that agreement); nan where there is only one view.
+    agree (`ModelConfig.calibration`; without one, that agreement); nan where there is only one view, and of what was
+    corrected, or cut to a line or a box.
     probability: that there is a tumor at all, of one that nobody prompted; None of those that somebody did.
+    start: where the mask came from that it was started from; "" without one.
     """
 
     label: int
@@ -37,12 +39,15 @@ class Lesion:
     warnings: tuple[str, ...]
     corrections: tuple[Correction, ...] = ()
     probability: float | None = None
+    start: str = ""
 
     def to_json(self) -> dict[str, Any]:
         found = self.measurement.to_json() if self.measurement else _NOTHING
         confidence = None if np.isnan(self.confidence) else round(self.confidence, 3)
         notes = {"confidence": confidence, "warnings": list(self.warnings)}
         said: dict[str, Any] = {"prompt": to_json(self.prompt) if self.prompt else None}
+        if self.start:
+            said["start"] = self.start
         if self.corrections:
             said["corrections"] = [to_json(one) for one in self.corrections]
         if self.probability is not None:

@@ -13,17 +13,19 @@ from clmsda.geometry import Volume
 from clmsda.images import check_ct
 from clmsda.measurements import measure
 from clmsda.models import Model
-from clmsda.prompts import Correction, Prompt, PromptError, Request, check, requests
+from clmsda.prompts import Correction, Prompt, PromptError, Request, check, check_near, requests
 from clmsda.prompts.kinds import PointMm
-from clmsda.segmentation.answer import fill_slices, reaches_end
-from clmsda.segmentation.borders import FAINT, missing_border
-from clmsda.segmentation.corrections import followed, ignored, surroundings
+from clmsda.segmentation.answer import fill_slices
+from clmsda.segmentation.corrections import apart, followed, ignored, surroundings
+from clmsda.segmentation.doubts import doubts
 from clmsda.segmentation.lesion import Lesion, Segmentation
+from clmsda.segmentation.parting import part_at
 from clmsda.segmentation.walk import walk
 from clmsda.segmentation.whole import whole
 
 SAME = 0.5
 """From this share of it within an earlier lesion on, a lesion is that one once more."""
+WORTH_A_WORD = 0.01
 
 
 def segment(
@@ -44,7 +46,8 @@ def segment(
     start from. progress: is called with what is being done; what it raises ends the work.
 
     Raises InputError (PromptError, NotHounsfield, ModelError, ...) for input that cannot be used, before
-    any long work. A prompt that leads to nothing gives an empty lesion whose warnings say why.
+    any long work; PromptError also for a point inside that is far from what its prompt led to. A prompt that
+    leads to nothing gives an empty lesion whose warnings say why.
     """
     say = progress or (lambda text: None)
     wanted = requests(prompts, refine)
@@ -59,7 +62,7 @@ def segment(
         of = f"lesion {label} of {len(wanted)}"
         say(of)
         found = lesion_at_prompt(volume, request, model, label, lambda what, of=of: say(f"{of}: {what}"))  # type: ignore[misc]
-        lesions.append(distinct(found, lesions, volume))
+        lesions.append(distinct(parted(found, wanted, volume), lesions, volume))
     return Segmentation(volume.grid, volume.source, model.version, tuple(lesions))
 
 
@@ -105,6 +108,7 @@ def lesion_at_prompt(volume: Volume, request: Request, model: Model, label: int,
     if mask is None:
         return _empty(volume, request, label, "looks of different size found no common tumor at the prompt")
     fill_slices(mask.voxels)
+    check_near(request.inside, mask, "what the prompt leads to")
     confidence = model.config.confidence(answer.agreement)
     warnings = list(answer.warnings)
     if confidence < 0.5:
@@ -115,24 +119,50 @@ def lesion_at_prompt(volume: Volume, request: Request, model: Model, label: int,
 def _described(
     volume: Volume, request: Request, voxels: NDArray[np.bool_], confidence: float, warnings: Sequence[str], label: int
 ) -> Lesion:
-    """A lesion as its mask is after all corrections: measured, with what is to be said of it."""
-    said = list(warnings)
+    """A lesion as its mask is after all corrections: measured, with what is to be said of it.
+
+    What was corrected has no confidence: nobody measured what it is worth then.
+    """
+    after, said = _corrected(volume, request, voxels)
+    if not after.any():
+        return _empty(volume, request, label, "the corrections leave nothing of it")
+    mask = Volume(after, volume.grid, volume.source)
+    said = [*warnings, *said, *doubts(mask, volume)]
+    sure = confidence if after is voxels else float("nan")
+    start = "" if request.mask is None else request.mask.source or "a mask"
+    measured = measure(mask, image=volume)
+    return Lesion(label, request.prompt, mask, measured, sure, tuple(said), request.corrections, start=start)
+
+
+def _corrected(volume: Volume, request: Request, voxels: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], list[str]]:
+    """A mask as its corrections want it, the same where they change nothing, and what was not followed."""
+    said: list[str] = []
     if request.corrections:
         where = surroundings(voxels, volume.grid)
         image = volume.crop([part.start for part in where], [part.stop for part in where])
-        voxels = voxels.copy()
-        voxels[where] = followed(voxels[where], image, request)
-        if not voxels.any():
-            return _empty(volume, request, label, "the corrections leave nothing of it")
-        said += ignored(voxels, volume.grid, request)
-    mask = Volume(voxels, volume.grid, volume.source)
-    if reaches_end(mask):
-        said.append("the tumor reaches the first or last slice of the scan: it may be incomplete")
-    share, side = missing_border(mask, volume)
-    if share > FAINT:
-        said.append(f"no border to be seen on {share:.0%} of its surface, mostly towards {side}: check it there")
+        before, after = voxels[where], followed(voxels[where], image, request)
+        if (before != after).any():
+            said = apart(before, after, image.grid, request)
+            voxels = voxels.copy()
+            voxels[where] = after
+    if request.corrections or request.mask is not None:
+        said = [*ignored(voxels, volume.grid, request), *said]
+    return voxels, said
+
+
+def parted(lesion: Lesion, wanted: Sequence[Request], volume: Volume) -> Lesion:
+    """A lesion whose mask holds other lesions' points: without what is theirs, where there is a neck between them."""
+    others = {number: one.center_mm for number, one in enumerate(wanted, 1) if number != lesion.label}
+    held = {number: point for number, point in others.items() if lesion.measurement and holds(lesion.mask, point)}
+    if not held:
+        return lesion
+    voxels = part_at(lesion.mask, wanted[lesion.label - 1].center_mm, list(held.values()))
+    if (voxels == lesion.mask.voxels).all():
+        return lesion
+    mask = replace(lesion.mask, voxels=voxels)
+    warning = f"parted from lesion {', '.join(map(str, held))}, with which it is one mass: check it there"
     measured = measure(mask, image=volume)
-    return Lesion(label, request.prompt, mask, measured, confidence, tuple(said), request.corrections)
+    return replace(lesion, mask=mask, measurement=measured, warnings=(*lesion.warnings, warning))
 
 
 def distinct(lesion: Lesion, earlier: Sequence[Lesion], volume: Volume) -> Lesion:
@@ -141,15 +171,21 @@ def distinct(lesion: Lesion, earlier: Sequence[Lesion], volume: Volume) -> Lesio
         shared = lesion.mask.voxels & other.mask.voxels
         if not shared.any():
             continue
-        share = shared.sum() / lesion.mask.voxels.sum()
+        share = float(shared.sum() / lesion.mask.voxels.sum())
         if share > SAME:
             request = Request(lesion.prompt, lesion.corrections)
             return _empty(volume, request, lesion.label, f"the same tumor as lesion {other.label}")
         left = Volume(lesion.mask.voxels & ~shared, lesion.mask.grid, lesion.mask.source)
-        warning = f"{share:.0%} of it belongs to lesion {other.label}: are they one tumor?"
         measured = measure(left, image=volume)
-        lesion = replace(lesion, mask=left, measurement=measured, warnings=(*lesion.warnings, warning))
+        lesion = replace(
+            lesion, mask=left, measurement=measured, warnings=(*lesion.warnings, *overlap(share, other.label))
+        )
     return lesion
+
+
+def overlap(share: float, label: int) -> list[str]:
+    """What is to be said of a lesion of which a share belongs to an earlier one; a rim of a few voxels is nothing."""
+    return [f"{share:.0%} of it belongs to lesion {label}: are they one tumor?"] if share >= WORTH_A_WORD else []
 
 
 def _empty(volume: Volume, request: Request, label: int, reason: str) -> Lesion:

@@ -146,7 +146,8 @@ def _again(volume: Volume, model: Model, request: Request, mask: Volume) -> Answ
     size = float(np.clip(measure(mask).size_mm, SMALLEST_MM, LARGEST_MM))
     view = _fine(volume, model, request.marks, mask, mask)
     seen = restore([(view.probabilities, view.grid)], where_any_sees([view], volume.grid, FINE_THRESHOLD))
-    return Answer(Volume(seen.voxels > FINE_THRESHOLD, seen.grid), np.asarray(request.center_mm), size, 1.0)
+    mask = Volume(seen.voxels > FINE_THRESHOLD, seen.grid)
+    return Answer(mask, np.asarray(request.center_mm), size, float("nan"))
 
 
 def where_any_sees(views: Sequence[View], grid: Grid, threshold: float) -> Grid:

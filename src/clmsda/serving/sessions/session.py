@@ -18,7 +18,7 @@ from clmsda.measurements import measure
 from clmsda.models import Model
 from clmsda.prompts import Box, Correction, Inside, Outside, Point, Prompt, RecistLine
 from clmsda.segmentation import Lesion as Found
-from clmsda.segmentation import Segmentation, correct, segment
+from clmsda.segmentation import Segmentation, correct, overlap, segment
 from clmsda.serving.sessions import keeping
 from clmsda.serving.sessions.errors import Changed, NoSuchLesion, NoSuchStep, SessionError
 from clmsda.serving.sessions.lesions import Lesion, Step, cropped
@@ -107,8 +107,7 @@ class Session:
             corrections.append(said)
             if before.now.measurement is not None:
                 mask = Volume(before.full(self.volume.grid), self.volume.grid, self.volume.source)
-                found = correct(self.volume, mask, [*first, *corrections])
-                return replace(found, confidence=before.now.confidence)  # of the model's own mask
+                return correct(self.volume, mask, [*first, *corrections])
         else:
             first = [said]
         if not first:
@@ -153,7 +152,7 @@ class Session:
                 raise SessionError(f"that is the same tumor as lesion {other.label}: correct or delete that one first")
             voxels = voxels.copy()
             voxels[where] &= ~other.now.mask.voxels
-            warnings.append(f"{share:.0%} of it belongs to lesion {other.label}: are they one tumor?")
+            warnings += overlap(float(share), other.label)
         measured = found.measurement
         if voxels is not found.mask.voxels:
             measured = measure(Volume(voxels, grid), image=self.volume)
