@@ -133,6 +133,7 @@ def test_the_fields_of_segment_and_measure(folder: Path, tmp_path: Path) -> None
         segment("ct.nii.gz", "--box=45,-75,-55,75,-45,-25", "-o", tmp_path / "m.nii.gz", *model),
         segment("series", "--recist=48,-60,-40,72,-60,-40", "-o", tmp_path / "m.nii.gz",
                 "--dicom-seg", tmp_path / "seg.dcm", *model),
+        segment("ct.nii.gz", "--refine", tmp_path / "mask.nii.gz", "--inside=62,-60,-40", "-o", tmp_path / "m.nii.gz"),
     ]  # fmt: skip
     assert real(*found) == named("`clmsda segment --json`")
     measured = []

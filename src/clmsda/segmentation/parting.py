@@ -12,8 +12,9 @@ from clmsda.geometry import Grid, Volume
 from clmsda.measurements import bounding_box
 from clmsda.prompts.kinds import PointMm
 
-NECK = 0.75
-"""Two points are of two lesions where the mask is thinner between them than this part of what it is at either."""
+NECK = 0.85
+"""Two points are of two lesions where the mask is thinner between them than this part of what it is at either. Of 41
+validation tumors with two random points none was parted, at 0.9 one."""
 SMOOTHED_MM = 1.0
 """Standard deviation by which depth is smoothed: a lesion has one deepest place, and not one in each bump."""
 LEVELS = 12

@@ -186,8 +186,9 @@ class _Run:
         if self.half and not self.finite():
             # On CPUs, bfloat16 convolutions now and then leave a weight's gradient unset (oneDNN, tiny 3-D maps).
             parts = self.backward(batch, weight, half=False)
-        self.optimizer.step()
-        self.average.follow(self.network)
+        if not self.half or self.finite():  # else the weights would be lost with this one step
+            self.optimizer.step()
+            self.average.follow(self.network)
         return {name: float(value.detach()) for name, value in parts.items()}
 
     def backward(self, batch: Pair, weight: float, *, half: bool) -> dict[str, torch.Tensor]:
