@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from clmsda.batch import BatchError, read_table, run
 from clmsda.batch.case import Wanted
 from clmsda.batch.pool import PoolError, spread
 from clmsda.dicom_objects import read_source
+from clmsda.files import claimed
 from clmsda.images import write_image
 from clmsda.prompts import RecistLine
 from clmsda.runtimes import DeviceError
@@ -87,6 +89,30 @@ def test_what_is_done_is_not_done_again(table: Path, model: Path, tmp_path: Path
         run(read_table(table), out, model=str(model), wanted=Wanted("ras"))
     with pytest.raises(BatchError, match="holds no batch"):
         run(read_table(table), tmp_path, model=str(model))
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_folder_belongs_to_one_command(table: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with claimed(out) as mine:
+        assert mine
+        said = refused("batch", table, "--out", out, "--model", model)
+        assert f"another batch is at work in {out}: wait for it, or stop it" in said
+        assert [path.name for path in out.iterdir()] == [".lock"]
+    assert len(run(read_table(table), out, model=str(model))) == 6, "whoever had it is gone"
+
+
+@pytest.mark.parametrize("left", ["cases", ".lock", ".clmsda-01234567-batch.json", "batch.json"])
+def test_a_command_that_is_killed_at_its_beginning_goes_on(table: Path, model: Path, tmp_path: Path, left: str) -> None:
+    out = tmp_path / "out"
+    if left == "batch.json":
+        run(read_table(table)[:1], out, model=str(model))
+        shutil.rmtree(out / "cases")
+    else:
+        out.mkdir()
+        (out / left).mkdir() if left == "cases" else (out / left).touch()
+    assert run(read_table(table)[:1], out, model=str(model))[0].status == "done"
 
 
 def test_what_ends_a_batch_before_it_begins(table: Path, model: Path, tmp_path: Path) -> None:
@@ -167,7 +193,7 @@ def test_the_parent_killed_for_real_goes_on(model: Path, tmp_path: Path) -> None
     assert done.returncode == 0 and "10 of 10 done" in done.stdout
     after = {path.parent.name: path.stat().st_mtime_ns for path in out.glob("cases/case-*/outcome.json")}
     assert sorted(after) == names and {name: after[name] for name in kept} == kept
-    assert not list(out.glob(".*")) and not list(out.glob("cases/.*")), "no debris"
+    assert [path.name for path in out.glob(".*")] == [".lock"] and not list(out.glob("cases/.*")), "no debris"
     assert json.loads((out / "cases/case-03/outcome.json").read_text())["lesions"][0]["label"] == 1
 
 

@@ -15,7 +15,7 @@ from clmsda.batch.errors import BatchError
 from clmsda.batch.places import deliver, is_address, remove, writing
 from clmsda.batch.table import Row
 from clmsda.errors import one_line
-from clmsda.files import make_folder, temporary_folder
+from clmsda.files import LOCK, claimed, is_unfinished, make_folder, temporary_folder
 
 FILE = "outcome.json"
 SETTINGS = "batch.json"
@@ -53,19 +53,42 @@ class Folder:
     def cases(self) -> Path:
         return self.path / "cases"
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other command works in it meanwhile. At an address nobody can tell: there two do all twice.
+
+        Raises BatchError where one does, and for a folder that holds something else, in which nothing is left then.
+        """
+        if self._settings() is None:
+            self._check_empty()
+        if is_address(self.path):
+            yield
+            return
+        with claimed(make_folder(self.path)) as mine:
+            if not mine:
+                raise BatchError(f"another batch is at work in {self.path}: wait for it, or stop it")
+            yield
+
     def begin(self, settings: dict[str, str]) -> None:
         """Make it, or go on with it. settings: what the batch was begun with, which going on must not change.
 
-        Raises BatchError for a folder that holds something else, or a batch of another table, model or frame.
+        Raises BatchError for a batch of another table, model or frame.
         """
         if self._settings() is None:
-            if self.path.exists() and any(self.path.iterdir()):
-                raise BatchError(f"{self.path} is not empty and holds no batch: give another folder")
-            if not is_address(self.path):
-                make_folder(self.cases)
             with writing(self.path / SETTINGS) as temporary:
                 temporary.write_text(json.dumps(settings, indent=1), encoding="utf8")
         self.check(settings)
+        if not is_address(self.path):
+            make_folder(self.cases)
+
+    def _check_empty(self) -> None:
+        """Raise BatchError for a folder with anything that a command killed at its beginning does not leave."""
+        if not self.path.exists():
+            return
+        for path in self.path.iterdir():
+            bare = path.name == self.cases.name and path.is_dir() and not any(path.iterdir())
+            if not (bare or path.name in (LOCK, SETTINGS) or is_unfinished(path)):
+                raise BatchError(f"{self.path} is not empty and holds no batch: give another folder")
 
     def check(self, settings: dict[str, str]) -> None:
         """Raise BatchError unless the batch in it was begun with these settings."""

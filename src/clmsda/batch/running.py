@@ -62,7 +62,7 @@ def run(
     folder = Folder(out)
     threads = 1 if ray else max(1, cores() // (processes or 1))
     load = partial(models.start, loaded, device, runtime=runtime, threads=threads)
-    with _spreading(ray, device) as spread:
+    with _spreading(ray, device) as spread, folder.alone():
         folder.begin(settings)
         outcomes = folder.outcomes(row.name for row in rows)
         if retry:
@@ -71,7 +71,7 @@ def run(
         left = [row for row in rows if row.name not in outcomes]
         fresh = spread(left, processes, partial(_begin, folder, settings, load, wanted), partial(_lost, folder))
         _gather(folder, rows, outcomes, fresh, progress)
-    folder.tidy()
+        folder.tidy()
     return [outcomes[row.name] for row in rows]
 
 
