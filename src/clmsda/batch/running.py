@@ -74,7 +74,7 @@ def run(
         outcomes = _standing(folder, rows, wanted, retry)
         left = [row for row in rows if row.name not in outcomes]
         fresh = spread(left, processes, partial(_begin, folder, settings, load, wanted), partial(_lost, folder, wanted))
-        _gather(folder, rows, outcomes, fresh, progress)
+        _gather(partial(_write, folder, settings["batch"], rows, outcomes), len(rows), outcomes, fresh, progress)
         folder.tidy()
     return [outcomes[row.name] for row in rows]
 
@@ -127,30 +127,30 @@ def _called(row: Row) -> str:
 
 
 def _gather(
-    folder: Folder,
-    rows: Sequence[Row],
+    write: Callable[[], None],
+    rows: int,
     outcomes: dict[str, Outcome],
     fresh: Iterator[Outcome],
     progress: Callable[[Progress], None],
 ) -> None:
-    """Add outcomes as they come; table and page are renewed now and then, and at the end, whatever ends it."""
+    """Add outcomes as they come. write: table and page, renewed now and then, and at the end, whatever ends it."""
     started, due = time.monotonic(), RENEWED_S
     bad = sum(one.status != DONE for one in outcomes.values())
-    progress(Progress(len(outcomes), bad, len(rows), None))
+    progress(Progress(len(outcomes), bad, rows, None))
     try:
         for count, outcome in enumerate(fresh, 1):
             outcomes[outcome.name], bad = outcome, bad + (outcome.status != DONE)
             gone = time.monotonic() - started
-            progress(Progress(len(outcomes), bad, len(rows), gone / count * (len(rows) - len(outcomes))))
+            progress(Progress(len(outcomes), bad, rows, gone / count * (rows - len(outcomes))))
             if gone > due:
-                _write(folder, rows, outcomes)
+                write()
                 ended = time.monotonic() - started
                 due = ended + max(RENEWED_S, (ended - gone) / RENEWING_SHARE)
     except BaseException:
         with suppress(OutputError):  # where the disk is full, that is what ended it
-            _write(folder, rows, outcomes)
+            write()
         raise
-    _write(folder, rows, outcomes)
+    write()
 
 
 def _begin(
@@ -176,7 +176,7 @@ def _lost(folder: Folder, wanted: Wanted, row: Row) -> Outcome:
     return outcome
 
 
-def _write(folder: Folder, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> None:
+def _write(folder: Folder, batch: str, rows: Sequence[Row], outcomes: dict[str, Outcome]) -> None:
     known = [outcomes[row.name] for row in rows if row.name in outcomes]
     write_results(known, folder.path / "results.csv")
-    write_page(known, len(rows), folder.path / "results.html")
+    write_page(known, len(rows), folder.path / "results.html", batch)
