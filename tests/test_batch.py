@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from pool_tasks import ready
 
 from clmsda.batch import BatchError, read_table, run
 from clmsda.batch.case import Wanted
+from clmsda.batch.outcomes import Folder
 from clmsda.batch.pool import PoolError, spread
 from clmsda.batch.running import Progress
 from clmsda.dicom_objects import read_source
@@ -180,7 +182,7 @@ def test_rows_are_mended_added_and_left_out(
     assert again(mended.replace("two,ct.nii.gz", "second,ct.nii.gz"))["second"] == "done"
     assert "has 1 of no row any more, as two" in caplog.text and [row["name"] for row in rows(out)][1] == "second"
     changed = mended.replace('\none,ct.nii.gz,"0,0,0"', '\none,ct.nii.gz,"1,0,0"').replace(",P6", ",P7")
-    with pytest.raises(BatchError, match=r"line 2, one: expected the row .* changed \(and 1 more rows\): change it"):
+    with pytest.raises(BatchError, match=r"line 2, one: expected the row .* another \(as are 1 more\): change it back"):
         again(changed)
     with pytest.raises(BatchError, match="a batch of other rows, as broken: give another folder"):
         again('name,ct,point\nalien,ct.nii.gz,"0,0,0"\n')
@@ -217,6 +219,20 @@ def test_what_is_wanted_now_and_was_not_made_is_made(model: Path, tmp_path: Path
     failed_at = made(out)["bad"]
     files(anonymize=True)
     assert made(out)["bad"] == failed_at and files()[1] and made(out)["bad"] != failed_at, "it was for something else"
+
+
+def test_a_result_outlasts_a_failure_to_make_more_of_it(table: Path, model: Path, tmp_path: Path) -> None:
+    """--dicom on a NIfTI: the row has failed, and what was made before is there still, also for the former command."""
+    out, row = tmp_path / "out", read_table(table)[:1]
+    assert run(row, out, model=str(model))[0].status == "done"
+    kept = made(out)
+    for _ in range(2):
+        outcome = run(row, out, model=str(model), wanted=Wanted(dicom=True))[0]
+        assert "is not DICOM" in outcome.reason and rows(out)[0]["status"] == "failed" and made(out) == kept
+    assert run(row, out, model=str(model))[0].status == "done" and made(out) == kept
+    folder = Folder(out)
+    folder.put(replace(outcome, wanted=("anonymize", "dicom")))
+    assert made(out) != kept and not (out / "cases/one/mask.nii.gz").exists(), "what tells of a patient does not stay"
 
 
 @pytest.mark.parametrize(

@@ -168,8 +168,8 @@ class Folder:
     def put(self, outcome: Outcome, made: Path | None = None) -> None:
         """Put an outcome in place, with the files that were made for it; who comes second is not heard.
 
-        It takes the place of one of another row, or with other files wanted, which stays until then. At an address the
-        outcome comes after its files, so that with it they are there.
+        It takes the place of one of another row, or with other files wanted, which stays until then (`_outlasts`). At
+        an address the outcome comes after its files, so that with it they are there.
         """
         if made is None:
             with self.making() as empty:
@@ -180,7 +180,7 @@ class Folder:
             file.flush()
             os.fsync(file.fileno())
         former = self.outcome(outcome.name)
-        if former is None or (former.row, former.wanted) != (outcome.row, outcome.wanted):
+        if former is None or not _outlasts(former, outcome):
             self._place(outcome, made, replaces=former is not None)
 
     def _place(self, outcome: Outcome, made: Path, replaces: bool) -> None:
@@ -222,3 +222,15 @@ class Folder:
     def forget(self, outcome: Outcome) -> None:
         """Forget what became of a row, so that it is tried again."""
         remove(self.cases / outcome.name)
+
+
+def _outlasts(former: Outcome, outcome: Outcome) -> bool:
+    """Whether an outcome that is there stays: the same one, and a result beside a failure to make more of it.
+
+    Not a result that tells of a patient where one was wanted that does not.
+    """
+    if former.row != outcome.row:
+        return False
+    lost = former.status == DONE and outcome.status == FAILED
+    anonymous = {"anonymize"} & set(former.wanted) == {"anonymize"} & set(outcome.wanted)
+    return former.wanted == outcome.wanted or (lost and anonymous)

@@ -91,18 +91,12 @@ def _spreading(ray: str | None, device: str) -> AbstractContextManager[Callable[
 def _standing(folder: Folder, rows: Sequence[Row], wanted: Wanted, retry: bool) -> dict[str, Outcome]:
     """What became of rows before, as far as it stands: of the same row, and with what is wanted now.
 
-    Raises BatchError for a row that is done and is another one now, and for a batch of altogether other rows.
+    Raises BatchError as `_check_names` and `_check_done`.
     """
-    _check_rows(folder, rows)
+    _check_names(folder, rows)
     found = folder.outcomes(row.name for row in rows)
     changed = [row for row in rows if row.name in found and found[row.name].row != row.digest]
-    done = [row for row in changed if found[row.name].status == DONE]
-    if done:
-        where, more = _called(done[0]), f" (and {len(done) - 1} more rows)" if len(done) > 1 else ""
-        raise BatchError(
-            f"{where}: expected the row by which it was done, found it changed{more}: change it back, give it another "
-            f"name, or remove {folder.cases / done[0].name} to have it done again"
-        )
+    _check_done(folder, [row for row in changed if found[row.name].status == DONE])
     if retry:
         for one in [one for one in found.values() if one.status == FAILED]:
             folder.forget(found.pop(one.name))
@@ -112,7 +106,7 @@ def _standing(folder: Folder, rows: Sequence[Row], wanted: Wanted, retry: bool) 
     return {name: replace(one, line=lines[name]) for name, one in found.items() if wanted.met(one)}
 
 
-def _check_rows(folder: Folder, rows: Sequence[Row]) -> None:
+def _check_names(folder: Folder, rows: Sequence[Row]) -> None:
     """Say which cases are of no row any more; raise BatchError where all are."""
     there = folder.names()
     others = sorted(there - {row.name for row in rows})
@@ -122,8 +116,17 @@ def _check_rows(folder: Folder, rows: Sequence[Row]) -> None:
         log.warning(f"{folder.cases} has {len(others)} of no row any more, as {others[0]}: they stay, but in no table")
 
 
-def _called(row: Row) -> str:
-    return f"line {row.line}, {row.name}" if row.line else row.name
+def _check_done(folder: Folder, changed: Sequence[Row]) -> None:
+    """Raise BatchError for rows that are done and have changed."""
+    if not changed:
+        return
+    row, more = changed[0], f" (as are {len(changed) - 1} more)" if len(changed) > 1 else ""
+    where = f"line {row.line}, {row.name}" if row.line else row.name
+    why = f" ({row.wrong})" if row.wrong else ""
+    raise BatchError(
+        f"{where}: expected the row by which it was done, found another{why}{more}: change it back, give it another "
+        f"name, or remove {folder.cases / row.name} to have it done again"
+    )
 
 
 def _gather(
