@@ -162,6 +162,17 @@ def test_anonymous_rows_tell_no_patient(studies: Path, tmp_path: Path) -> None:
     assert not any(row.patient or row.date for row in found)
 
 
+@pytest.mark.parametrize(("characters", "patient"), [("ISO_IR 192", "Pü"), ("ISO_IR 100", "Pü"), (None, " P1 ")])
+def test_patients_are_called_as_they_call_themselves(tmp_path: Path, characters: str | None, patient: str) -> None:
+    """In any character set: lines find them, and none is warned of as another one."""
+    save_files(series(patient, SpecificCharacterSet=characters), tmp_path / "mine" / "series")
+    (tmp_path / "prompts.csv").write_text(f'patient,point\n{patient.strip()},"0,0,0"\n', encoding="utf8")
+    (row,) = read_studies(tmp_path / "mine", tmp_path / "prompts.csv")
+    assert not row.wrong and row.patient == patient.strip()
+    (done,) = run([row], tmp_path / "out", model=str(save(tmp_path / "half.safetensors")))
+    assert done.patient == patient.strip() and not [line for line in done.warnings if "PatientID" in line]
+
+
 def test_two_rows_of_one_name_and_files_that_are_none(studies: Path, tmp_path: Path) -> None:
     with pytest.raises(BatchError, match=r"each name once, found 'x' in the lines 2 and 3"):
         rows(studies, tmp_path, 'name,patient,point\nx,A,"0,0,0"\nx,C,"0,0,0"\n')
