@@ -283,7 +283,7 @@ def count(out: Path, expected: dict[str, str], watch: Watch) -> dict[str, object
         "done": sum(_is_done(status, name) for name in names), "corrupt": sum(map(bool, expected.values())),
         "corrupt_failed": len(failed_well), "without_reason": sum(not row["reason"] for row in failures),
         "others_failed": {row["name"]: row["reason"] for row in failures if not expected[row["name"]]},
-        "done_twice": watch.again, "debris": len([*out.glob(".*"), *(out / "cases").glob(".*")]),
+        "done_twice": watch.again, "debris": len({*out.glob(".*"), *(out / "cases").glob(".*")} - {out / ".lock"}),
         "processes_killed": watch.killed, "parents_killed": watch.parents_killed, "reasons": reasons,
         "said": watch.said[-600:], "page_mb": round((out / "results.html").stat().st_size / 1e6, 1),
     }  # fmt: skip

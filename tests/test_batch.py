@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,11 +21,14 @@ from pool_tasks import ready
 
 from clmsda.batch import BatchError, read_table, run
 from clmsda.batch.case import Wanted
+from clmsda.batch.outcomes import Folder
 from clmsda.batch.pool import PoolError, spread
+from clmsda.batch.running import Progress
 from clmsda.dicom_objects import read_source
+from clmsda.files import claimed
 from clmsda.images import write_image
 from clmsda.prompts import RecistLine
-from clmsda.runtimes import DeviceError
+from clmsda.runtimes import DeviceError, devices
 
 BALL: Ball = ((0.0, 0.0, 0.0), 24.0)
 
@@ -53,6 +58,11 @@ def table(tmp_path: Path) -> Path:
 
 def rows(out: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((out / "results.csv").open(encoding="utf8", newline="")))
+
+
+def made(out: Path) -> dict[str, int]:
+    """When each row's outcome was made."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("cases/*/outcome.json")}
 
 
 def test_every_row_has_its_outcome(table: Path, model: Path, tmp_path: Path) -> None:
@@ -87,18 +97,142 @@ def test_what_is_done_is_not_done_again(table: Path, model: Path, tmp_path: Path
         run(read_table(table), out, model=str(model), wanted=Wanted("ras"))
     with pytest.raises(BatchError, match="holds no batch"):
         run(read_table(table), tmp_path, model=str(model))
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_folder_belongs_to_one_command(table: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with claimed(out) as mine:
+        assert mine
+        said = refused("batch", table, "--out", out, "--model", model)
+        assert f"another batch is at work in {out}: wait for it, or stop it" in said
+        assert [path.name for path in out.iterdir()] == [".lock"]
+    assert len(run(read_table(table), out, model=str(model))) == 6, "whoever had it is gone"
+
+
+@pytest.mark.parametrize("left", ["cases", ".lock", ".clmsda-01234567-batch.json", "batch.json"])
+def test_a_command_that_is_killed_at_its_beginning_goes_on(table: Path, model: Path, tmp_path: Path, left: str) -> None:
+    out = tmp_path / "out"
+    if left == "batch.json":
+        run(read_table(table)[:1], out, model=str(model))
+        shutil.rmtree(out / "cases")
+    else:
+        out.mkdir()
+        (out / left).mkdir() if left == "cases" else (out / left).touch()
+    assert run(read_table(table)[:1], out, model=str(model))[0].status == "done"
+
+
+def test_what_is_done_is_in_the_table_whatever_ends_the_work(
+    table: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after two rows; without a terminal, lines say how far it is."""
+    out, command = tmp_path / "out", sys.modules["clmsda.cli.batch"]
+    text = command._text  # type: ignore[attr-defined]
+
+    def interrupted(far: Progress) -> str:
+        if far.done == 2:
+            raise KeyboardInterrupt
+        return text(far)
+
+    monkeypatch.setattr(command, "_text", interrupted)
+    monkeypatch.setattr(command, "EACH_S", 0.0)
+    stopped = clmsda("batch", table, "--out", out, "--model", model)
+    assert stopped.returncode == 130 and "stopped: 2 of 6 done; the same command goes on" in stopped.stderr
+    assert "Segmenting: 1 of 6 (0 failed), about " in stopped.stderr
+    assert [row["name"] for row in rows(out)] == ["one", "two"] and (out / "results.html").is_file()
+    monkeypatch.setattr(command, "_text", text)
+    assert "3 of 6 done" in clmsda("batch", table, "--out", out, "--model", model).stdout
+    left = [text(Progress(1, 0, 9, seconds)) for seconds in (None, 40.0, 100.0, 4800.0)]
+    assert [one.partition("about ")[2] for one in left] == ["", "40 s left", "2 min left", "1 h 20 min left"]
 
 
 def test_what_ends_a_batch_before_it_begins(table: Path, model: Path, tmp_path: Path) -> None:
-    """A device that the processes do not have, and a cluster that is not there: one line, and no row is to blame."""
+    """A device that is not here, a detector, and a cluster that is not there: one line, and nothing was made."""
     with pytest.raises(DeviceError, match="device 'tpu'"):
-        run(read_table(table), tmp_path / "device", model=str(model), device="tpu", processes=2)
-    assert not list((tmp_path / "device" / "cases").iterdir())
+        run(read_table(table), tmp_path / "out", model=str(model), device="tpu", processes=2)
+    if "cuda:0" not in devices():
+        assert "device 'cuda' is not available here" in refused(
+            "batch", table, "--out", tmp_path / "out", "--model", model, "--device", "cuda"
+        )
+    assert "says where tumors are" in refused("batch", table, "--out", tmp_path / "out", "--model", "detector")
+    assert "--dicom" in refused("batch", table, "--out", tmp_path / "out", "--labelmap")
     began = time.monotonic()
     for address in ("127.0.0.1:9", "somewhere"):  # without Ray, what is missing is said
         assert "ray" in refused("batch", table, "--out", tmp_path / "out", "--ray", address).lower()
     assert "fsspec" in refused("batch", table, "--out", "zz://nowhere/out")
     assert time.monotonic() - began < 120 and not (tmp_path / "out").exists()
+
+
+def test_rows_are_mended_added_and_left_out(
+    table: Path, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What failed and was mended is tried without being asked, what is done and changed is refused by name."""
+    out, text = tmp_path / "out", table.read_text()
+
+    def again(text: str) -> dict[str, str]:
+        table.write_text(text)
+        return {one.name: one.status for one in run(read_table(table), out, model=str(model))}
+
+    before = again(text)
+    kept = made(out)
+    mended = text.replace("none,ct.nii.gz,,,P3", 'none,ct.nii.gz,"0,0,0",,P3') + 'four,ct.nii.gz,"4,0,0",,\n'
+    assert again(mended) == before | {"none": "done", "four": "done"}
+    assert all(made(out)[name] == kept[name] for name in kept if name != "none"), "failed, and as it was: it stays so"
+    assert again(mended.replace("two,ct.nii.gz", "second,ct.nii.gz"))["second"] == "done"
+    assert "has 1 of no row any more, as two" in caplog.text and [row["name"] for row in rows(out)][1] == "second"
+    changed = mended.replace('\none,ct.nii.gz,"0,0,0"', '\none,ct.nii.gz,"1,0,0"').replace(",P6", ",P7")
+    with pytest.raises(BatchError, match=r"line 2, one: expected the row .* another \(as are 1 more\): change it back"):
+        again(changed)
+    with pytest.raises(BatchError, match="a batch of other rows, as broken: give another folder"):
+        again('name,ct,point\nalien,ct.nii.gz,"0,0,0"\n')
+    record = json.loads((out / "batch.json").read_text())
+    (out / "batch.json").write_text(json.dumps({"model": record["model"], "frame": "lps", "table": "0123"}))
+    with pytest.raises(BatchError, match="of an earlier clmsda, which cannot go on"):
+        again(mended)
+
+
+def test_what_is_wanted_now_and_was_not_made_is_made(model: Path, tmp_path: Path) -> None:
+    """The former result stays until the new one takes its place; more than is wanted is enough."""
+    write_series(tmp_path / "series", lung(BALL, shape=(40, 40, 40), spacing_mm=(2, 2, 2)))
+    table, out = tmp_path / "table.csv", tmp_path / "out"
+    table.write_text('name,ct,point,patient\none,series,"0,0,0",\n')
+
+    def files(**wanted: bool) -> tuple[set[str], int]:
+        run(read_table(table), out, model=str(model), wanted=Wanted(**wanted))
+        return {path.name for path in (out / "cases" / "one").iterdir()}, made(out)["one"]
+
+    bare, first = files(preview=False)
+    assert bare == {"mask.nii.gz", "measurements.json", "outcome.json"}
+    both, second = files(dicom=True)
+    assert both - bare == {"preview.png", "seg.dcm", "rtstruct.dcm", "sr.dcm"} and second != first
+    assert files() == files(preview=False) == (both, second), "there is more already"
+    assert [path.name for path in out.glob(".*")] == [".lock"] and len(list((out / "cases").iterdir())) == 1
+    large = (out / "cases/one/seg.dcm").read_bytes()
+    assert files(dicom=True, labelmap=True)[0] == both and (out / "cases/one/seg.dcm").read_bytes() != large
+    assert rows(out)[0]["patient"] == "P1" and "tracking_uid" in (out / "cases/one/measurements.json").read_text()
+    assert files(anonymize=True)[0] == both - {"seg.dcm", "rtstruct.dcm", "sr.dcm"}
+    said = "".join(path.read_text() for path in (*out.glob("cases/one/*.json"), out / "results.csv"))
+    assert "P1" not in said and "tracking_uid" not in said and "2024-01-02" not in said
+    table.write_text('name,ct,point,patient\none,series,"0,0,0",\nbad,no.nii.gz,"0,0,0",\n')
+    files(anonymize=True)
+    failed_at = made(out)["bad"]
+    files(anonymize=True)
+    assert made(out)["bad"] == failed_at and files()[1] and made(out)["bad"] != failed_at, "it was for something else"
+
+
+def test_a_result_outlasts_a_failure_to_make_more_of_it(table: Path, model: Path, tmp_path: Path) -> None:
+    """--dicom on a NIfTI: the row has failed, and what was made before is there still, also for the former command."""
+    out, row = tmp_path / "out", read_table(table)[:1]
+    assert run(row, out, model=str(model))[0].status == "done"
+    kept = made(out)
+    for _ in range(2):
+        outcome = run(row, out, model=str(model), wanted=Wanted(dicom=True))[0]
+        assert "is not DICOM" in outcome.reason and rows(out)[0]["status"] == "failed" and made(out) == kept
+    assert run(row, out, model=str(model))[0].status == "done" and made(out) == kept
+    folder = Folder(out)
+    folder.put(replace(outcome, wanted=("anonymize", "dicom")))
+    assert made(out) != kept and not (out / "cases/one/mask.nii.gz").exists(), "what tells of a patient does not stay"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +301,7 @@ def test_the_parent_killed_for_real_goes_on(model: Path, tmp_path: Path) -> None
     assert done.returncode == 0 and "10 of 10 done" in done.stdout
     after = {path.parent.name: path.stat().st_mtime_ns for path in out.glob("cases/case-*/outcome.json")}
     assert sorted(after) == names and {name: after[name] for name in kept} == kept
-    assert not list(out.glob(".*")) and not list(out.glob("cases/.*")), "no debris"
+    assert [path.name for path in out.glob(".*")] == [".lock"] and not list(out.glob("cases/.*")), "no debris"
     assert json.loads((out / "cases/case-03/outcome.json").read_text())["lesions"][0]["label"] == 1
 
 
@@ -190,10 +324,32 @@ def test_a_readers_line_in_a_report_is_a_prompt_in_a_batch_and_on_the_command_li
     masks = [(tmp_path / "out" / "cases" / name / "mask.nii.gz").read_bytes() for name in ("written", "drawn")]
     assert masks[0] == masks[1]
     table.write_text(table.read_text().replace("; gone.dcm", ""))
-    with pytest.raises(BatchError, match="another"):  # other lines make another table
-        run(read_table(table), tmp_path / "out", model=str(model))
+    assert run(read_table(table), tmp_path / "out", model=str(model))[2].status == "done", "its row was mended"
     arguments = [series, "--recist-from", tmp_path / "reader.dcm", "--model", model, "-o", tmp_path / "mask.nii.gz"]
     assert clmsda("segment", *arguments).returncode == 0
     assert (tmp_path / "mask.nii.gz").read_bytes() == masks[0]
-    refused = clmsda("segment", tmp_path / "out", "--recist-from", tmp_path / "no.dcm", "-o", tmp_path / "other.nii.gz")
-    assert refused.returncode == 2 and not (tmp_path / "other.nii.gz").exists()
+    done = clmsda("segment", tmp_path / "out", "--recist-from", tmp_path / "no.dcm", "-o", tmp_path / "other.nii.gz")
+    assert done.returncode == 2 and not (tmp_path / "other.nii.gz").exists()
+
+
+def test_patient_and_date_of_a_series_are_known_and_lines_on_a_nifti_are_not(model: Path, tmp_path: Path) -> None:
+    volume = lung(BALL, shape=(40, 40, 40), spacing_mm=(2, 2, 2))
+    write_series(tmp_path / "series", volume)
+    write_image(volume, tmp_path / "ct.nii.gz")
+    table, out = tmp_path / "table.csv", tmp_path / "out"
+    table.write_text(
+        "name,ct,point,recist_from,patient,date\n"
+        'untold,series,"0,0,0",,,\n'
+        'told,series,"0,0,0",,P1,2020-02-02\n'
+        'other,series,"0,0,0",,P2,\n'
+        'nifti,ct.nii.gz,"0,0,0",,P3,\n'
+        "drawn,ct.nii.gz,,reader.dcm,,\n"
+    )
+    outcomes = run(read_table(table), out, model=str(model))
+    known = [(row["patient"], row["date"]) for row in rows(out)]
+    assert known == [("P1", "2024-01-02"), ("P1", "2020-02-02"), ("P2", "2024-01-02"), ("P3", ""), ("", "")]
+    said = "the table calls its patient P2, its PatientID is P1: is it the right CT?"
+    assert [said in row["warnings"] for row in rows(out)] == [False, False, True, False, False]
+    assert outcomes[4].reason.endswith("lines of an SR or GSPS lie on a DICOM series: give that series")
+    arguments = [tmp_path / "ct.nii.gz", "--recist-from", "reader.dcm", "-o", tmp_path / "mask.nii.gz"]
+    assert "lines of an SR or GSPS lie on a DICOM series" in refused("segment", *arguments)

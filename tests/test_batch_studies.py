@@ -14,6 +14,7 @@ from pydicom import Dataset
 from pydicom.uid import MRImageStorage
 
 from clmsda.batch import BatchError, Row, read_studies, run
+from clmsda.batch.case import Wanted
 from clmsda.images import write_image
 
 BALL: Ball = ((0.0, 0.0, 0.0), 24.0)
@@ -123,6 +124,53 @@ def test_rows_of_studies_are_worked_on_as_those_of_a_table(studies: Path, tmp_pa
     assert {one.name: one.status for one in again}["C"] == "done"
     mask = (tmp_path / "out" / "cases" / "e" / "mask.nii.gz").read_bytes()
     assert mask == (tmp_path / "out" / "cases" / "f" / "mask.nii.gz").read_bytes()
+
+
+def test_results_within_the_studies_are_none_of_them(studies: Path, tmp_path: Path) -> None:
+    """The same command finds what it found before, and what was delivered meanwhile is done without being asked."""
+    model = save(tmp_path / "half.safetensors")
+    mine = shutil.copytree(studies / "D", tmp_path / "mine")
+    prompts, out = tmp_path / "prompts.csv", mine / "results"
+    prompts.write_text('path,point\nthin,"0,0,0"\nlate.nii.gz,"0,0,0"\n')
+
+    def again() -> dict[str, str]:
+        found = read_studies(mine, prompts, out=out)
+        return {one.name: one.status for one in run(found, out, model=str(model), wanted=Wanted(dicom=True))}
+
+    assert again() == again() == {"D": "done", "line-3": "failed"}
+    with pytest.raises(BatchError, match=r"holds no studies, found .*: give another"):
+        read_studies(mine, prompts, out=mine)
+
+
+def test_a_ct_that_was_missing_is_delivered(studies: Path, tmp_path: Path) -> None:
+    model = save(tmp_path / "half.safetensors")
+    (tmp_path / "mine").mkdir()
+    prompts, out = tmp_path / "prompts.csv", tmp_path / "out"
+    prompts.write_text('path,name,point\nlate.nii.gz,late,"0,0,0"\ne.nii.gz,,"0,0,0"\n')
+    shutil.copy(studies / "e.nii.gz", tmp_path / "mine")
+    before = run(read_studies(tmp_path / "mine", prompts), out, model=str(model))
+    assert {one.name: one.status for one in before} == {"late": "failed", "e": "done"}
+    shutil.copy(studies / "e.nii.gz", tmp_path / "mine" / "late.nii.gz")
+    after = run(read_studies(tmp_path / "mine", prompts), out, model=str(model))
+    assert {one.name: one.status for one in after} == {"late": "done", "e": "done"}
+
+
+def test_anonymous_rows_tell_no_patient(studies: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.csv").write_text('patient,name,point\nA,,"0,0,0"\nC,given,"0,0,0"\nZ,,"0,0,0"\n')
+    found = read_studies(studies, tmp_path / "prompts.csv", anonymize=True)
+    assert [row.name for row in found[:4]] == ["line-2", "given", "line-4", "scan-4"]
+    assert not any(row.patient or row.date for row in found)
+
+
+@pytest.mark.parametrize(("characters", "patient"), [("ISO_IR 192", "Pü"), ("ISO_IR 100", "Pü"), (None, " P1 ")])
+def test_patients_are_called_as_they_call_themselves(tmp_path: Path, characters: str | None, patient: str) -> None:
+    """In any character set: lines find them, and none is warned of as another one."""
+    save_files(series(patient, SpecificCharacterSet=characters), tmp_path / "mine" / "series")
+    (tmp_path / "prompts.csv").write_text(f'patient,point\n{patient.strip()},"0,0,0"\n', encoding="utf8")
+    (row,) = read_studies(tmp_path / "mine", tmp_path / "prompts.csv")
+    assert not row.wrong and row.patient == patient.strip()
+    (done,) = run([row], tmp_path / "out", model=str(save(tmp_path / "half.safetensors")))
+    assert done.patient == patient.strip() and not [line for line in done.warnings if "PatientID" in line]
 
 
 def test_two_rows_of_one_name_and_files_that_are_none(studies: Path, tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ import pytest
 from small_study import SIZES_MM, TOML, chest, write_cohort, write_toml
 
 from clmsda.cohorts import Cohort, CohortError, Split, add_case
+from clmsda.files import claimed
 from clmsda.images import write_mask
 from clmsda.models import ModelError
 from clmsda.studies.config import StudyError, read_study
 from clmsda.studies.detectors import reservation
-from clmsda.studies.folder import Prepared, Run, claimed, plan, prepare, read_study_file
+from clmsda.studies.folder import Prepared, Run, plan, prepare, read_study_file
 from clmsda.studies.progress import survey
 from clmsda.studies.score_rows import SCORES, read_rows, write_rows
 

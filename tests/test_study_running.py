@@ -19,10 +19,11 @@ from small_study import TOML, chest, write_cohort, write_toml
 
 from clmsda import models, tensor_files
 from clmsda.cohorts import Cohort, add_case
+from clmsda.files import claimed
 from clmsda.images import read_mask, write_mask
 from clmsda.metrics import f1
 from clmsda.studies.config import Study, StudyError, read_study
-from clmsda.studies.folder import Run, claimed, plan, read_study_file
+from clmsda.studies.folder import Run, plan, read_study_file
 from clmsda.studies.progress import Step, duration, is_done, seconds_left, survey
 from clmsda.studies.report import write_report
 from clmsda.studies.results import read_results

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from clmsda.errors import InputError
 
@@ -32,6 +32,14 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)  # None: numpy tells the
 
 _final: dict[Path, Path] = {}
 """What this process is writing: the temporary path of each file, and its final one."""
+LOCK = ".lock"
+"""The file of a folder by which a process has it alone; it stays there."""
+_locks: set[IO[str]] = set()
+"""Lock files that are open. Processes that are forked, as those that prepare samples, have them, too, and outlive a
+killed parent for some seconds, in which the same command would find its folder taken: they let go of them at once."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: [file.close() for file in _locks])
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -130,6 +138,41 @@ def make_folder(path: Path | str) -> Path:
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another") from error
     return folder
+
+
+@contextmanager
+def claimed(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Whether this process alone has a folder: another one has it until it leaves the block, or dies.
+
+    wait: for the other one to leave. Where the system has no such locks, everybody has it. Raises OutputError.
+    """
+    if fcntl is None:
+        yield True
+        return
+    with _lock_file(folder) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # a file system without locks
+            pass
+        yield True
+
+
+@contextmanager
+def _lock_file(folder: Path) -> Iterator[IO[str]]:
+    path = folder / LOCK
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    _locks.add(file)
+    try:
+        with file:
+            yield file
+    finally:
+        _locks.discard(file)
 
 
 @contextmanager

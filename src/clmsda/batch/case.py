@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from clmsda.batch.outcomes import DONE, Folder, Outcome, failed
+from clmsda.batch.outcomes import DONE, FAILED, Folder, Outcome
 from clmsda.batch.places import at_hand
 from clmsda.batch.table import Row
 from clmsda.dicom_objects import Source, read_lines, read_source, write_objects
@@ -18,6 +18,8 @@ from clmsda.errors import InputError, heard, one_line
 from clmsda.files import OutputError
 from clmsda.geometry import Volume
 from clmsda.images import read_ct, write_mask
+from clmsda.images.scan_facts import read_patient_id
+from clmsda.images.voxel_files import is_voxel_file
 from clmsda.models import Model
 from clmsda.prompts import RecistLine
 from clmsda.segmentation import Segmentation, delivery, segment
@@ -25,16 +27,41 @@ from clmsda.segmentation import Segmentation, delivery, segment
 
 @dataclass(frozen=True)
 class Wanted:
-    """frame: of the prompts' coordinates. dicom: write SEG, RTSTRUCT and SR where the CT is a DICOM series."""
+    """frame: of the prompts' coordinates. dicom: write SEG, RTSTRUCT and SR where the CT is a DICOM series.
+
+    anonymize: leave out what leads back to the patient, but in DICOM objects. labelmap: make the SEG one.
+    """
 
     frame: str = "lps"
     dicom: bool = False
     preview: bool = True
+    anonymize: bool = False
+    labelmap: bool = False
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What is wanted beside mask and measurements, as outcomes keep it."""
+        return tuple(word for word in ("anonymize", "dicom", "labelmap", "preview") if getattr(self, word))
+
+    def met(self, outcome: Outcome) -> bool:
+        """Whether an outcome is as if it were made for this. One that has more files is, a failure is only its own."""
+        have, want = set(outcome.wanted), set(self.words)
+        if outcome.status != DONE:
+            return have == want
+        more = have - want
+        return want <= have and "anonymize" not in more and not (self.dicom and "labelmap" in more)
 
 
 PLAIN = Wanted()
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def failed(row: Row, wanted: Wanted, reason: str, seconds: float = 0.0) -> Outcome:
+    patient, date = ("", "") if wanted.anonymize else (row.patient, row.date)
+    return Outcome(
+        row.name, row.line, FAILED, reason, round(seconds, 2), patient, date, row=row.digest, wanted=wanted.words
+    )
 
 
 def work(row: Row, folder: Folder, model: Model, wanted: Wanted) -> Outcome:
@@ -51,7 +78,7 @@ def work(row: Row, folder: Folder, model: Model, wanted: Wanted) -> Outcome:
         else:
             folder.put(outcome, made)
             return outcome
-    outcome = failed(row, reason, time.perf_counter() - started)
+    outcome = failed(row, wanted, reason, time.perf_counter() - started)
     folder.put(outcome)
     return outcome
 
@@ -78,15 +105,28 @@ def _done(row: Row, made: Path, model: Model, wanted: Wanted, started: float) ->
     with at_hand(row.ct, row.files) as ct, _named(ct, row.ct):
         with heard() as warnings:
             volume = read_ct(ct, series=row.series)
-            source = read_source(ct, series=row.series) if row.drawn or wanted.dicom else None
+            needed = row.drawn or wanted.dicom
+            source = read_source(ct, series=row.series, for_lines=bool(row.drawn)) if needed else None
             drawn = _drawn(row, source) if source else []
             found = segment(volume, [*row.parsed(wanted.frame, volume.grid), *drawn], model)
         delivery.refuse_nothing(found)
-        report = delivery.report(found, ct, volume, warnings=[line.replace(str(ct), str(row.ct)) for line in warnings])
+        said = [line.replace(str(ct), str(row.ct)) for line in warnings]
+        patient = "" if wanted.anonymize else _patient(row, ct, volume, said)
+        report = delivery.report(found, ct, volume, warnings=said, anonymize=wanted.anonymize)
         files = _write(volume, found, report, made, wanted, source if wanted.dicom else None)
-    seconds = round(time.perf_counter() - started, 2)
-    lesions, said = tuple(report["lesions"]), tuple(report["warnings"])
-    return Outcome(row.name, row.line, DONE, "", seconds, row.patient, row.date, lesions, said, tuple(files))
+    date = "" if wanted.anonymize else row.date or report["scan"]["date"] or ""
+    return Outcome(
+        row.name, row.line, DONE, "", round(time.perf_counter() - started, 2), patient, date,
+        tuple(report["lesions"]), tuple(report["warnings"]), tuple(files), row.digest, wanted.words,
+    )  # fmt: skip
+
+
+def _patient(row: Row, ct: Path, volume: Volume, said: list[str]) -> str:
+    """Whose CT it is: as the table says, else as the CT does. said: gets a warning where both do, and differ."""
+    known = "" if ct.is_file() and is_voxel_file(ct) else read_patient_id(ct, series=volume.source)
+    if row.patient and known and row.patient != known:
+        said.append(f"the table calls its patient {row.patient}, its PatientID is {known}: is it the right CT?")
+    return row.patient or known
 
 
 @contextmanager
@@ -124,6 +164,6 @@ def _write(
     if source is not None:
         seg, rtstruct, sr = (made / name for name in ("seg.dcm", "rtstruct.dcm", "sr.dcm"))
         lesions = delivery.findings(found, volume, source.series_uid)
-        write_objects(source, lesions, seg=seg, rtstruct=rtstruct, sr=sr)
+        write_objects(source, lesions, seg=seg, rtstruct=rtstruct, sr=sr, labelmap=wanted.labelmap)
         files += [seg.name, rtstruct.name, sr.name]
     return files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,38 +49,61 @@ class Scan:
         return self.modality in ("", CT)
 
 
-def read_studies(folder: Path, prompts: Path, progress: Callable[[int], None] = lambda count: None) -> list[Row]:
+def read_studies(
+    folder: Path,
+    prompts: Path,
+    progress: Callable[[int], None] = lambda count: None,
+    *,
+    out: Path | None = None,
+    anonymize: bool = False,
+) -> list[Row]:
     """A row for each CT in a folder that a line of the prompts is about, and, with the reason, for each line that is
     about none or several, and each study that no line is about.
 
     folder: DICOM files in any order, NIfTI, NRRD and MetaImage files, zips of DICOM. prompts: CSV with one or more of
     `path`, `patient`, `study`, `series`, `date`; of `point`, `recist`, `box`, `recist_from`; and as wanted `name`.
     Lines about the same CT are its lesions. progress: is told the number of files that were looked at.
+    out: where results go, which are no studies: left out where it is in the folder. anonymize: rows tell no patient and
+    no date, and those without a name are called by their lines.
     Raises BatchError where one of both cannot be used.
     """
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"
         raise BatchError(f"expected a folder of studies beside --prompts, found {found}: {folder}")
+    if out is not None and folder.resolve().is_relative_to(out.resolve()):
+        raise BatchError(f"expected a folder for results that holds no studies, found {out}: give another one")
     lines = read_cells(prompts, COLUMNS, needed=())
     if not any(cells[column] for cells in lines for column in SAYING):
         raise BatchError(f"{prompts}: expected one or more of the columns {', '.join(SAYING)} to say which CT is meant")
-    scans = find_scans(folder, progress)
+    scans = find_scans(folder, progress, out)
     index = _index(scans, folder)
     about = [(cells, _meant(cells, index, folder)) for cells in lines]
     told = {(scan.study or scan.place) for _, meant in about for scan in meant}
-    rows = _named([*_rows(about, scans, folder, prompts), *_untold(scans, told, folder, prompts)])
+    rows = [*_rows(about, scans, folder, prompts), *_untold(scans, told, folder, prompts)]
+    rows = _named(_anonymous(rows) if anonymize else rows)
     refuse_twice(rows, prompts)
     return rows
 
 
-def find_scans(folder: Path, progress: Callable[[int], None] = lambda count: None) -> list[Scan]:
-    """The DICOM series and voxel files in a folder, in order of their places."""
+def _anonymous(rows: Sequence[Row]) -> list[Row]:
+    """Without patients and dates, also in names: rows are called by their lines, which stay when others come."""
+    names = [row.name or (f"line-{row.line}" if row.line else f"scan-{count}") for count, row in enumerate(rows, 1)]
+    return [replace(row, name=name, patient="", date="") for row, name in zip(rows, names, strict=True)]
+
+
+def find_scans(
+    folder: Path, progress: Callable[[int], None] = lambda count: None, out: Path | None = None
+) -> list[Scan]:
+    """The DICOM series and voxel files in a folder, but those in `out`, in order of their places."""
     series: dict[str, _Series] = {}
     alone: list[Scan] = []
     damaged: dict[Path, dict[str, str]] = defaultdict(dict)
+    results = _within(folder, out)
     for count, path in enumerate(walk(folder), 1):
         if count % 100 == 0:
             progress(count)
+        if results and str(path).startswith(results):
+            continue
         if is_voxel_file(path) or path.suffix.lower() == ".zip":
             alone.append(Scan(path))
             continue
@@ -96,6 +120,13 @@ def find_scans(folder: Path, progress: Callable[[int], None] = lambda count: Non
         name, reason = next(iter(damaged[parent].items()))
         found.append(Scan(parent, wrong=f"{name} in {parent}: {reason}"))
     return sorted(found, key=lambda scan: (str(scan.place), scan.series))
+
+
+def _within(folder: Path, out: Path | None) -> str:
+    """What the paths of files in `out` begin with, where that is in the folder; else ""."""
+    if out is None or not out.resolve().is_relative_to(folder.resolve()):
+        return ""
+    return f"{folder / out.resolve().relative_to(folder.resolve())}{os.sep}"
 
 
 @dataclass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +42,13 @@ class Row:
     date: str = ""
     wrong: str = ""
     files: tuple[Path, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """What tells it from another row of its name. The same table has the same ones wherever it is read from."""
+        paths = [str(path) if is_address(path) else os.path.abspath(path) for path in (self.ct, *self.drawn)]
+        text = repr((paths, self.prompts, self.series, self.patient, self.date, self.wrong))
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def parsed(self, frame: str, grid: Grid) -> list[Prompt]:
         """The prompts that are written out, on the CT's grid. Raises PromptError."""

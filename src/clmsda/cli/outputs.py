@@ -57,7 +57,8 @@ def deliver(
     """Do the work, and write what is asked for. A place that cannot be written to is refused before the work.
 
     inputs: what must not be overwritten. run: gives the CT and what was found in it, from the DICOM series that
-    objects will refer to, if there are to be any. in_series: whether it needs that series in any case.
+    objects will refer to, if there are to be any. in_series: whether it needs that series in any case,
+    for lines that were drawn on it.
     """
     from clmsda.segmentation import delivery
 
@@ -65,7 +66,7 @@ def deliver(
     check_places(files | objects, inputs)
     with replacing_all(objects | files) as paths:
         with heard() as warnings:
-            source = _source(ct, series) if objects or in_series else None
+            source = _source(ct, series, in_series) if objects or in_series else None
             volume, found = run(source)
         report = delivery.report(found, ct, volume, warnings=warnings, anonymize=wanted.anonymize)
         if not found.lesions:
@@ -92,11 +93,11 @@ def _leave_out(kinds: Sequence[str], paths: dict[str, Path]) -> None:
         typer.echo(f"nothing was found, so there is nothing to write as {', '.join(dropped)}", err=True)
 
 
-def _source(ct: Path, series: str | None) -> Source:
+def _source(ct: Path, series: str | None, for_lines: bool) -> Source:
     """What DICOM objects will refer to. Read first, so that a CT that can have none is refused before the work."""
     from clmsda.dicom_objects import read_source
 
-    return read_source(ct, series=series)
+    return read_source(ct, series=series, for_lines=for_lines)
 
 
 def write_outputs(

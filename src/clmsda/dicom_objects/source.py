@@ -89,10 +89,11 @@ class Source:
         return onto(mask, self.grid).voxels
 
 
-def read_source(path: str | os.PathLike[str], *, series: str | None = None) -> Source:
+def read_source(path: str | os.PathLike[str], *, series: str | None = None, for_lines: bool = False) -> Source:
     """Read the headers of a CT series: a DICOM folder, a zip of one, or an enhanced CT file.
 
-    series: SeriesInstanceUID, needed where there are several CT series.
+    series: SeriesInstanceUID, needed where there are several CT series. for_lines: it is needed for what was drawn on
+    it, and for no object to write, which is said where there is none.
     Raises NoSource (a NIfTI, NRRD or MHA), IncompleteSource, and what `clmsda.images.read_ct` raises for
     a series that is no stack.
     """
@@ -107,6 +108,8 @@ def read_source(path: str | os.PathLike[str], *, series: str | None = None) -> S
 
     path = Path(path)
     if path.is_file() and not zipfile.is_zipfile(path) and not is_dicom(path):
+        if for_lines:
+            raise NoSource(f"{path} is not DICOM, and lines of an SR or GSPS lie on a DICOM series: give that series")
         raise NoSource(
             f"{path} is not DICOM, so it names no patient and no study that a SEG, RTSTRUCT or SR could be filed into: "
             "give the DICOM series, or turn a mask of it into these with clmsda convert MASK --reference SERIES"

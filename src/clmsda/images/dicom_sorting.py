@@ -36,7 +36,7 @@ class Filed:
 def look_at(path: Path) -> Filed | None:
     """What sorts a file; None for one that by its name is no DICOM. Raises UnreadableFile, OSError."""
     head = skim(path, last=_LAST)
-    if head is not None:
+    if head is not None and _is_plain(head.elements.get(_PATIENT, b"")):
         modality, patient, study, series, date = map(head.text, (_MODALITY, _PATIENT, _STUDY, _LAST, _DATE))
         localizer = "LOCALIZER" in head.text(_IMAGE_TYPE)
         return Filed(path, modality, patient, study, series, date, localizer, head.text(_SOP_CLASS))
@@ -49,3 +49,8 @@ def look_at(path: Path) -> Filed | None:
         str(file.header.get(name) or "").strip() for name in ("Modality", "PatientID", "StudyInstanceUID", "StudyDate")
     )
     return Filed(path, modality, patient, study, file.series_uid, date, file.is_localizer, file.sop_class)
+
+
+def _is_plain(text: bytes) -> bool:
+    """Whether it means the same in all of DICOM's character sets (PS3.3 C.12.1.1.2); pydicom reads what does not."""
+    return text.isascii() and b"\x1b" not in text

@@ -84,13 +84,23 @@ def read_scan_facts(path: str | os.PathLike[str], volume: Volume, *, series: str
 
 def read_frame_uid(path: str | os.PathLike[str], *, series: str | None = None) -> str:
     """The frame of reference of the DICOM scan at `path` (of that series), or nothing where it tells none."""
+    return _read_text(path, "FrameOfReferenceUID", series)
+
+
+def read_patient_id(path: str | os.PathLike[str], *, series: str | None = None) -> str:
+    """The PatientID of the DICOM scan at `path` (of that series), or nothing where it tells none."""
+    return _read_text(path, "PatientID", series)
+
+
+def _read_text(path: str | os.PathLike[str], keyword: str, series: str | None) -> str:
     from clmsda.images.archives import opened
     from clmsda.images.damage import damage_named
 
-    with opened(Path(path)) as root, damage_named(str(path)):
+    with opened(Path(path)) as root, damage_named(str(path)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom quotes odd values, and these may be the patient's
         for header in _headers(root):
             if series in (None, str(header.get("SeriesInstanceUID") or "")):
-                return str(header.get("FrameOfReferenceUID") or "").strip()
+                return str(header.get(keyword) or "").strip()
     return ""
 
 

@@ -43,20 +43,27 @@ def runtime(
     else OpenVINO. device: "auto", "cpu", "cuda", "cuda:1" or "mps". threads: at most so many.
     Raises DeviceError, and ModuleNotFoundError where torch is asked for and not installed.
     """
-    if name not in RUNTIMES:
-        raise DeviceError(f"no runtime {name!r}: use one of {', '.join(RUNTIMES)}")
-    kind = device.partition(":")[0]
-    if device not in ("auto", "cpu") and kind not in ("cuda", "mps"):
-        raise DeviceError(f"device {device!r} is not available here; use one of: auto, {', '.join(devices())}")
-    if name == "openvino" and kind in ("cuda", "mps"):
-        raise DeviceError(f"OpenVINO computes on the CPU here: expected the device auto or cpu, found {device!r}")
-    if name == "torch" or kind in ("cuda", "mps") or (name == device == "auto" and "cuda:0" in devices()):
+    check(name, device)
+    if name == "torch" or device not in ("auto", "cpu") or (name == device == "auto" and "cuda:0" in devices()):
         from clmsda.runtimes import torch
 
         return torch.runtime(config, weights, device, threads)
     from clmsda.runtimes import openvino
 
     return openvino.runtime(config, weights, shape, threads)
+
+
+def check(name: str = "auto", device: str = "auto") -> None:
+    """Raise what `runtime` raises for a runtime or a device that is not here, before anything is made ready."""
+    if name not in RUNTIMES:
+        raise DeviceError(f"no runtime {name!r}: use one of {', '.join(RUNTIMES)}")
+    known, kind = device in ("auto", "cpu"), device.partition(":")[0]
+    if name == "openvino" and kind in ("cuda", "mps"):
+        raise DeviceError(f"OpenVINO computes on the CPU here: expected the device auto or cpu, found {device!r}")
+    if (name == "torch" or kind in ("cuda", "mps")) and find_spec("torch") is None:
+        raise ModuleNotFoundError("torch is not installed", name="torch")
+    if not known and device not in (here := devices()) and f"{device}:0" not in here:
+        raise DeviceError(f"device {device!r} is not available here; use one of: auto, {', '.join(here)}")
 
 
 def cores() -> int:

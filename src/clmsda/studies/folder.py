@@ -9,30 +9,21 @@ OUT/runs/VARIANT/fold-K/seed-S/    training's files; then scores.csv, slices.csv
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from clmsda.cohorts import Case, Cohort, Split, check_split, hold_out_test, k_fold, write_phantoms
 from clmsda.errors import InputError
-from clmsda.files import OutputError, make_folder, replacing
+from clmsda.files import claimed, make_folder, replacing
 from clmsda.studies.config import Peer, SplitConfig, Study, StudyError, Variant, check_study, dotted, slug
 from clmsda.studies.detectors import check_detector, seen
 from clmsda.studies.peers import check_predictions
 from clmsda.version import software
 
 STUDY, SPLIT, RUNS = "study.json", "split.json", "runs"
-
-_locks: set[IO[str]] = set()
-"""Lock files that are open. Processes that prepare samples are forked with them, and outlive a killed parent for some
-seconds, in which the same command would find its runs taken: they let go of them at once."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: [file.close() for file in _locks])
 
 
 @dataclass(frozen=True)
@@ -148,43 +139,6 @@ def tested(study: Study, out: Path) -> list[int]:
         return [len(fold.test) for fold in Split.read(out / SPLIT).folds] if (out / SPLIT).is_file() else []
     stored = read_study_file(out)
     return [stored[1]["cases"]] if stored and "cases" in stored[1] else []
-
-
-@contextmanager
-def claimed(folder: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Whether this process alone has a folder: another one has it until it leaves the block, or dies.
-
-    wait: for the other one to leave. Where the system has no such locks, everybody has it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield True
-        return
-    with _lock_file(folder) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:  # a file system without locks
-            pass
-        yield True
-
-
-@contextmanager
-def _lock_file(folder: Path) -> Iterator[IO[str]]:
-    path = folder / ".lock"
-    try:
-        file = path.open("w")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
-    _locks.add(file)
-    try:
-        with file:
-            yield file
-    finally:
-        _locks.discard(file)
 
 
 _USED = ("path", "digest", "cases", "synthetic", "seen")

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from clmsda import models
 from clmsda.cohorts import Case
 from clmsda.errors import InputError
-from clmsda.files import make_folder, replacing
+from clmsda.files import claimed, make_folder, replacing
 from clmsda.images import write_mask
 from clmsda.runtimes.torch import select_device
 from clmsda.studies import detectors, peers, protocols
 from clmsda.studies.config import Peer, Protocol, Study, Variant
-from clmsda.studies.folder import SPLIT, Prepared, Run, claimed, plan, prepare
+from clmsda.studies.folder import SPLIT, Prepared, Run, plan, prepare
 from clmsda.studies.progress import DONE, duration, is_done, read_epochs, seconds_left, steps
 from clmsda.studies.protocols import Prediction, Target
 from clmsda.studies.score_rows import SCORE_FILE, SCORES, SLICE_FILE, SLICES, read_rows, write_rows
