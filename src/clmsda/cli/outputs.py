@@ -82,7 +82,7 @@ def deliver(
     if wanted.json == STDOUT:
         write_json(report, STDOUT)
     else:
-        show_lesions(found.lesions)
+        show_lesions(found)
 
 
 def _leave_out(kinds: Sequence[str], paths: dict[str, Path]) -> None:
