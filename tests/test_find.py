@@ -12,6 +12,7 @@ import half_tissue
 import numpy as np
 import pytest
 from command_line import clmsda, refused
+from dicom_series import write_series
 from half_tissue import LUNG_HU, TISSUE_HU, Ball, distance
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from clmsda import models
+from clmsda.cli import outputs
 from clmsda.errors import InputError
 from clmsda.geometry import Grid, Volume
 from clmsda.images import read_mask, write_image
@@ -27,7 +29,7 @@ from clmsda.models import Model, ModelConfig, ModelError
 from clmsda.networks import NetworkConfig
 from clmsda.patches import PatchConfig
 from clmsda.prompts import Point, PromptError
-from clmsda.segmentation import find, segment
+from clmsda.segmentation import delivery, find, segment
 from clmsda.segmentation.automatic import MOST, least_probability
 from clmsda.segmentation.candidates import candidates
 
@@ -193,6 +195,27 @@ def test_where_nothing_is_found_that_is_the_answer(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "m.json").read_text())["lesions"] == []
     assert not read_mask(tmp_path / "mask.nii.gz").voxels.any()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ct.nii.gz", "m.json", "mask.nii.gz"]
+
+
+def test_what_an_earlier_run_left_where_nothing_is_found_now_is_taken_away(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", chest())
+    older = {"--preview": tmp_path / "p.png", "--dicom-seg": tmp_path / "seg.dcm", "--sr": tmp_path / "sr.dcm"}
+    for path in older.values():
+        path.write_text("of other findings")
+    given = [text for pair in older.items() for text in pair]
+    done = clmsda("find", tmp_path / "ct", "-o", tmp_path / "mask.nii.gz", *given)
+    assert done.returncode == 0 and not any(path.exists() for path in older.values())
+    assert all(f"removed {path}, which was there before" in done.stderr for path in older.values())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ct", "mask.nii.gz"]
+
+
+def test_picture_and_report_tell_how_probable_a_finding_is(tmp_path: Path) -> None:
+    found = find(chest(*BALLS), half_tissue.model(), detector=detector(), sensitivity=1.0)
+    told = delivery.findings(found, chest(*BALLS), "1.2.3")
+    assert [one.probability for one in told] == [one.probability for one in found.lesions]
+    outputs.write_outputs(chest(*BALLS), found, tmp_path / "mask.nii.gz", preview=tmp_path / "p.svg")
+    drawn = (tmp_path / "p.svg").read_text()  # with each text as a comment beside its glyphs
+    assert all(f"probability {one.probability:.2f} -->" in drawn for one in found.lesions)
 
 
 def test_a_scan_of_half_the_lungs_says_so(tmp_path: Path) -> None:

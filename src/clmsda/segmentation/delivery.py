@@ -61,6 +61,7 @@ def findings(found: Segmentation, volume: Volume, series_uid: str) -> list[Findi
             algorithm=algorithm,
             measurement=one.measurement,
             confidence=one.confidence,
+            probability=one.probability,
         )
         for one in found.lesions
         if one.measurement
