@@ -50,7 +50,7 @@ def rows_of(seed: int, matrix: int, detector: Model, outliner: Model) -> list[di
     ct, truth = phantoms.scan(phantom, matrix=matrix)
     facts = [str(seed), f"{phantom.tumor_extent()[1]:.1f}", phantom.tumor.site, phantom.tumor.kind]
     rows = [[*facts, "tumor", "0", "", "", ""]]
-    for one in search(ct, detector, outliner, LEAST, lambda text: None):
+    for one in search(ct, detector, outliner, LEAST, lambda text: None).lesions:
         assert one.measurement
         point, mask, tumor = np.array(one.measurement.center_mm), one.mask.voxels, truth.voxels > 0
         nodule = any(

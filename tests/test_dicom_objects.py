@@ -161,7 +161,7 @@ def test_the_report_names_a_device_and_no_person(case: Clinic) -> None:
     )
 
 
-def test_confidence_is_reported_where_there_is_one(case: Clinic) -> None:
+def test_confidence_and_probability_are_reported_where_there_are_some(case: Clinic) -> None:
     sure, unsure = (
         finding(
             label,
@@ -170,12 +170,14 @@ def test_confidence_is_reported_where_there_is_one(case: Clinic) -> None:
             series_uid=case.source.series_uid,
             algorithm=by_clmsda(MODEL, prompted=True),
             confidence=confidence,
+            probability=probability,
         )
-        for label, confidence in ((1, 0.8123), (2, float("nan")))
+        for label, confidence, probability in ((1, 0.8123, 0.3456), (2, float("nan"), None))
     )
     report = build_sr(case.source, [sure, unsure], build_seg(case.source, [sure, unsure]))
     assert number(groups(report)[0], "Confidence (F1 to expect)") == pytest.approx(0.812)
-    assert "Confidence" not in str(groups(report)[2])
+    assert number(groups(report)[0], "Probability (that it is a tumor)") == pytest.approx(0.346)
+    assert "Confidence" not in str(groups(report)[2]) and "Probability" not in str(groups(report)[2])
 
 
 def test_islands_with_empty_slices_between_survive(lopsided: Volume, tmp_path: Path) -> None:

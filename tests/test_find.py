@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,15 @@ import half_tissue
 import numpy as np
 import pytest
 from command_line import clmsda, refused
+from dicom_series import write_series
 from half_tissue import LUNG_HU, TISSUE_HU, Ball, distance
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from clmsda import models
+from clmsda.cli import outputs
 from clmsda.errors import InputError
 from clmsda.geometry import Grid, Volume
 from clmsda.images import read_mask, write_image
@@ -24,7 +29,7 @@ from clmsda.models import Model, ModelConfig, ModelError
 from clmsda.networks import NetworkConfig
 from clmsda.patches import PatchConfig
 from clmsda.prompts import Point, PromptError
-from clmsda.segmentation import find, segment
+from clmsda.segmentation import delivery, find, segment
 from clmsda.segmentation.automatic import MOST, least_probability
 from clmsda.segmentation.candidates import candidates
 
@@ -72,13 +77,15 @@ def chest(*balls: Ball) -> Volume:
     for side in (-50, 50):
         dense[(np.abs(points - (side, 0, 0)) < (40, 60, 55)).all(axis=-1)] = 0
     for ball in balls:
-        dense = np.maximum(dense, np.clip(0.5 - distance(grid, ball) / 2, 0, 1))
+        share = np.clip(0.5 - distance(grid, ball) / 2, 0, 1)
+        dense = np.where(share > 0, np.maximum(dense, share), dense)
     noise = np.random.default_rng(0).normal(0, 10, grid.shape)
     return Volume((LUNG_HU + (TISSUE_HU - LUNG_HU) * dense + noise).astype(np.int16), grid, "chest")
 
 
 def test_candidates_are_the_middles_the_most_probable_first() -> None:
-    found = candidates(chest(*BALLS), detector(), 0.1)
+    found, unseen = candidates(chest(*BALLS), detector(), 0.1)
+    assert not unseen
     sizes = sorted((ball[1] for ball in BALLS), reverse=True)
     assert [round(one.probability, 1) for one in found] == pytest.approx([min(1, size / 32) for size in sizes], abs=0.1)
     for one, ball in zip(found, sorted(BALLS, key=lambda ball: -ball[1]), strict=True):
@@ -105,14 +112,14 @@ def test_a_lesion_with_two_candidates_is_one_lesion() -> None:
 
     seeker = replace(detector(), probabilities=Twice())
     ct = chest(BALLS[0])
-    assert len(candidates(ct, seeker, 0.5)) == 2
+    assert len(candidates(ct, seeker, 0.5)[0]) == 2
     assert len(find(ct, half_tissue.model(), detector=seeker).lesions) == 1
 
 
 def test_the_operating_point_is_the_one_that_is_asked_for() -> None:
     assert least_probability(detector(), None) == 0.5
     assert [least_probability(detector(), share) for share in (0.3, 0.6, 0.61, 0.9, 1.0)] == [0.7, 0.7, 0.5, 0.5, 0.1]
-    with pytest.raises(InputError, match=r"at most 0\.90, found 0\.95"):
+    with pytest.raises(InputError, match=r"at most 0\.9, found 0\.95"):
         least_probability(detector(OPERATING[1:]), 0.95)
     assert least_probability(detector(()), None) == 0.5
     with pytest.raises(ModelError, match="nobody measured the sensitivity of centers"):
@@ -121,9 +128,31 @@ def test_the_operating_point_is_the_one_that_is_asked_for() -> None:
         least_probability(half_tissue.model(), None)
 
 
+@given(
+    rates=st.lists(st.floats(0, 8), min_size=1, max_size=8),
+    shares=st.lists(st.floats(0.1, 1), min_size=8, max_size=8),
+    wanted=st.tuples(*[st.floats(0.01, 1)] * 2),
+)
+def test_who_asks_for_more_gets_no_less(rates: list[float], shares: list[float], wanted: tuple[float, float]) -> None:
+    falling = zip(sorted(shares, reverse=True), sorted(rates, reverse=True), strict=False)
+    table = [((number + 1) / 10, *point) for number, point in enumerate(falling)]
+    seeker, best = detector(table), table[0][1]
+    low, high = sorted(min(share, best) for share in wanted)
+    assert least_probability(seeker, high) <= least_probability(seeker, low)
+    assert least_probability(seeker, best) == table[0][0] <= least_probability(seeker, None)
+    assert next(share for least, share, _ in table if least == least_probability(seeker, low)) >= low
+
+
+def test_the_highest_sensitivity_of_the_shipped_detector_gives_more_than_its_default() -> None:
+    shipped = models.read(models.DETECTOR)
+    assert least_probability(shipped, 1.0) < least_probability(shipped, None)
+
+
 def test_a_detector_outlines_nothing() -> None:
     with pytest.raises(PromptError, match="says where tumors are"):
         segment(chest(), Point((0, 0, 0)), detector())
+    with pytest.raises(ModelError, match=r"centers says where tumors are.*the one called second"):
+        find(chest(), detector(), detector=detector())
 
 
 def test_what_is_less_probable_is_left_out() -> None:
@@ -138,8 +167,11 @@ def test_no_more_than_a_radiologist_would_look_at() -> None:
 
     seen: list[str] = []
     seeker, blind = replace(detector(), probabilities=Everywhere()), half_tissue.model(network=half_tissue.Blind())
-    find(chest(), blind, detector=seeker, progress=seen.append)
+    found = find(chest(), blind, detector=seeker, progress=seen.append)
     assert f"candidate {MOST} of {MOST}" in seen
+    (said,) = found.warnings
+    assert re.fullmatch(rf"\d+ places look like tumors; only the {MOST} most probable were outlined", said)
+    assert int(said.split()[0]) > MOST
 
 
 def test_the_command_finds_the_tumor_of_the_demo(tmp_path: Path) -> None:
@@ -165,15 +197,53 @@ def test_where_nothing_is_found_that_is_the_answer(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ct.nii.gz", "m.json", "mask.nii.gz"]
 
 
-@pytest.mark.parametrize("what", ["head", "sensitivity", "detector"])
+def test_what_an_earlier_run_left_where_nothing_is_found_now_is_taken_away(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", chest())
+    older = {"--preview": tmp_path / "p.png", "--dicom-seg": tmp_path / "seg.dcm", "--sr": tmp_path / "sr.dcm"}
+    for path in older.values():
+        path.write_text("of other findings")
+    given = [text for pair in older.items() for text in pair]
+    done = clmsda("find", tmp_path / "ct", "-o", tmp_path / "mask.nii.gz", *given)
+    assert done.returncode == 0 and not any(path.exists() for path in older.values())
+    assert all(f"removed {path}, which was there before" in done.stderr for path in older.values())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ct", "mask.nii.gz"]
+
+
+def test_picture_and_report_tell_how_probable_a_finding_is(tmp_path: Path) -> None:
+    found = find(chest(*BALLS), half_tissue.model(), detector=detector(), sensitivity=1.0)
+    told = delivery.findings(found, chest(*BALLS), "1.2.3")
+    assert [one.probability for one in told] == [one.probability for one in found.lesions]
+    outputs.write_outputs(chest(*BALLS), found, tmp_path / "mask.nii.gz", preview=tmp_path / "p.svg")
+    drawn = (tmp_path / "p.svg").read_text()  # with each text as a comment beside its glyphs
+    assert all(f"probability {one.probability:.2f} -->" in drawn for one in found.lesions)
+
+
+def test_a_scan_of_half_the_lungs_says_so(tmp_path: Path) -> None:
+    ct = chest()
+    write_image(ct.crop((0, 0, 0), (35, 90, 120)), tmp_path / "ct.nii.gz")
+    said = "the scan may not show all of the lungs: they are cut off at the highest slice"
+    given = ("find", tmp_path / "ct.nii.gz", "-o", tmp_path / "mask.nii.gz", "--json", tmp_path / "m.json")
+    assert f"no tumor was found; {said}" in " ".join(clmsda(*given).stdout.split())
+    assert json.loads((tmp_path / "m.json").read_text())["warnings"] == [said]
+    clmsda(*given, "--anonymize")
+    assert json.loads((tmp_path / "m.json").read_text())["warnings"] == [said]
+
+
+@pytest.mark.parametrize("what", ["head", "sensitivity", "detector", "model"])
 def test_what_cannot_be_searched_is_refused(what: str, tmp_path: Path) -> None:
     ct = chest()
     if what == "head":
         ct.voxels[:] = np.maximum(ct.voxels, 20)
         ct.voxels[:, :5] = -1000
     write_image(ct, tmp_path / "ct.nii.gz")
-    more = {"head": (), "sensitivity": ("--sensitivity", "1.5"), "detector": ("--detector", "second")}[what]
-    said = {"head": "found no lungs", "sensitivity": "expected a sensitivity", "detector": "finds no tumors by itself"}
-    assert said[what] in refused("find", tmp_path / "ct.nii.gz", "-o", tmp_path / "mask.nii.gz", *more)
+    more, said = {
+        "head": ((), "found no lungs"),
+        "sensitivity": (("--sensitivity", "1.5"), "expected a sensitivity"),
+        "detector": (("--detector", "second"), "finds no tumors by itself"),
+        "model": (("--model", "detector"), "says where tumors are, and outlines none"),
+    }[what]
+    assert said in refused("find", tmp_path / "ct.nii.gz", "-o", tmp_path / "mask.nii.gz", *more)
+    if what != "head":  # before the CT is read, which may take long
+        assert said in refused("find", tmp_path / "none.nii.gz", "-o", tmp_path / "mask.nii.gz", *more)
     assert not (tmp_path / "mask.nii.gz").exists()
     assert models.DETECTOR in models.available()

@@ -6,7 +6,7 @@ import pytest
 from clmsda.files import OutputError
 from clmsda.geometry import Grid, GridError, Volume
 from clmsda.measurements import measure
-from clmsda.segmentation.preview import _letters, _planes, draw
+from clmsda.segmentation.preview import _letters, _planes, draw, picture
 
 CONTOUR = (255, 183, 77)
 
@@ -50,6 +50,13 @@ def test_lengths_on_the_picture_are_in_proportion(tmp_path):
         width, height = contour_box(picture, panel)
         assert width == pytest.approx(width_mm * pixels_per_mm, abs=2.7 * pixels_per_mm)
         assert height == pytest.approx(height_mm * pixels_per_mm, abs=2.7 * pixels_per_mm)
+
+
+def test_a_probability_stands_in_the_headline_where_there_is_one():
+    volume, mask = chest()
+    lesions = [(label, mask, measure(mask)) for label in (1, 2)]
+    texts = [text.get_text() for text in picture(volume, lesions, {2: 0.456}).texts]
+    assert [text for text in texts if "probability" in text] == [texts[-1]] and "probability 0.46" in texts[-1]
 
 
 @pytest.mark.parametrize("signs", [(-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, -1)])

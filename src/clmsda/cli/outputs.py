@@ -69,8 +69,7 @@ def deliver(
             source = _source(ct, series, in_series) if objects or in_series else None
             volume, found = run(source)
         report = delivery.report(found, ct, volume, warnings=warnings, anonymize=wanted.anonymize)
-        if not found.lesions:
-            _leave_out(["preview", *objects], paths)
+        left_out = [] if found.lesions else _leave_out(["preview", *objects], paths)
         write_outputs(volume, found, **{kind: paths[kind] for kind in files if kind in paths}, report=report)
         if found.lesions and source is not None and objects:
             from clmsda.dicom_objects import write_objects
@@ -78,19 +77,32 @@ def deliver(
             with status("Writing DICOM objects"):
                 lesions = delivery.findings(found, volume, source.series_uid)
                 write_objects(source, lesions, **{kind: paths[kind] for kind in objects}, labelmap=wanted.labelmap)
-    if objects and wanted.anonymize:
+    _remove_older([(files | objects)[kind] for kind in left_out])
+    if objects and wanted.anonymize and not left_out:
         typer.echo("the DICOM objects carry the patient's identifiers, as they must to be filed", err=True)
     if wanted.json == STDOUT:
         write_json(report, STDOUT)
     else:
-        show_lesions(found.lesions)
+        show_lesions(found)
 
 
-def _leave_out(kinds: Sequence[str], paths: dict[str, Path]) -> None:
-    """Of nothing there is no picture and no DICOM object; an empty mask and a list of no lesions say so."""
+def _leave_out(kinds: Sequence[str], paths: dict[str, Path]) -> list[str]:
+    """Of nothing there is no picture and no DICOM object; an empty mask and a list of no lesions say so.
+
+    Gives the kinds that are left out.
+    """
     dropped = [kind for kind in kinds if paths.pop(kind, None)]
     if dropped:
         typer.echo(f"nothing was found, so there is nothing to write as {', '.join(dropped)}", err=True)
+    return dropped
+
+
+def _remove_older(paths: Sequence[Path]) -> None:
+    """Take away what an earlier run wrote where this one has nothing to write: it would tell of other findings."""
+    for path in paths:
+        if path.exists():
+            path.unlink()
+            typer.echo(f"removed {path}, which was there before", err=True)
 
 
 def _source(ct: Path, series: str | None, for_lines: bool) -> Source:
@@ -117,4 +129,6 @@ def write_outputs(
     if preview is not None:
         from clmsda.segmentation.preview import draw
 
-        draw(volume, [(one.label, one.mask, one.measurement) for one in found.lesions if one.measurement], preview)
+        drawn = [(one.label, one.mask, one.measurement) for one in found.lesions if one.measurement]
+        sure = {one.label: one.probability for one in found.lesions if one.probability is not None}
+        draw(volume, drawn, preview, probabilities=sure)

@@ -121,7 +121,7 @@ def segment(
     if json is not None:
         write_json(done.report, json)
     if json != STDOUT:
-        show_lesions(done.found.lesions)
+        show_lesions(done.found)
         _show_receipts(receipts)
     if dry_run:
         names = ", ".join(one.modality for one in done.objects)

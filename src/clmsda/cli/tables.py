@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import isnan
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from clmsda.cli.options import new_table, show
 
 if TYPE_CHECKING:
     from clmsda.measurements import Measurement
-    from clmsda.segmentation import Lesion
+    from clmsda.segmentation import Segmentation
 
 COLUMNS = ("lesion", "volume ml", "long axis mm", "short axis mm", "slices", "size group")
 
@@ -28,14 +27,14 @@ def measurement_row(name: str, measurement: Measurement) -> list[str]:
     ]
 
 
-def show_lesions(lesions: Sequence[Lesion]) -> None:
+def show_lesions(found: Segmentation) -> None:
     """Print one row per lesion on stdout, and below them what the reader should beware of."""
     import typer
 
-    if not lesions:
-        typer.echo("no tumor was found")
+    if not found.lesions:
+        typer.echo("; ".join(["no tumor was found", *found.warnings]))
         return
-    unasked = any(one.probability is not None for one in lesions)
+    unasked = any(one.probability is not None for one in found.lesions)
     rows = [
         [
             *measurement_row(str(one.label), one.measurement),
@@ -44,10 +43,12 @@ def show_lesions(lesions: Sequence[Lesion]) -> None:
         ]
         if one.measurement
         else [str(one.label), "nothing found"]
-        for one in lesions
+        for one in found.lesions
     ]
     show(new_table([*COLUMNS, "confidence", *["probability"] * unasked], rows))
-    for one in lesions:
+    for warning in found.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    for one in found.lesions:
         for warning in one.warnings:
             typer.echo(f"lesion {one.label}: {warning}", err=True)
 

@@ -34,6 +34,7 @@ ONE = Code("1", "UCUM", "no units")
 SCHEME = "99CLMSDA"
 """Codes of our own: there are none for these in the standard."""
 CONFIDENCE = Code("confidence", SCHEME, "Confidence (F1 to expect)")
+PROBABILITY = Code("probability", SCHEME, "Probability (that it is a tumor)")
 SIZE_GROUP = Code("size-group", SCHEME, "Size group")
 SIZE_GROUPS = {
     1: Code("size-group-1", SCHEME, "1: long axis up to 30 mm"),

@@ -53,7 +53,7 @@ class Finding:
     """One lesion. mask: bool on the CT's grid, not empty. side: of the lung, where it can be known. organ: it is in.
 
     label: its number in tables, in JSON and as the ROI's number. name: what viewers show, as the segment's label and
-    the ROI's name.
+    the ROI's name. confidence: of the mask. probability: that it is a tumor at all, of one that nobody prompted.
     """
 
     label: int
@@ -64,6 +64,7 @@ class Finding:
     tracking_uid: str
     algorithm: Algorithm
     confidence: float | None = None
+    probability: float | None = None
     side: Side | None = None
     organ: str = "lung"
 
@@ -82,10 +83,12 @@ def finding(
     algorithm: Algorithm,
     measurement: Measurement | None = None,
     confidence: float | None = None,
+    probability: float | None = None,
 ) -> Finding:
     """A finding from one lesion's mask (bool, on the grid of image).
 
     image: HU. measurement: made here unless it is given. confidence: of the mask; nan counts as none.
+    probability: that it is a tumor.
     """
     measurement = measurement or measure(mask, image=image)
     return Finding(
@@ -97,6 +100,7 @@ def finding(
         tracking_uid=tracking_uid(series_uid, label),
         algorithm=algorithm,
         confidence=None if confidence is None or math.isnan(confidence) else confidence,
+        probability=probability,
         side=side_of(mask, image, measurement.measured_slice),
     )
 

@@ -107,7 +107,7 @@ def _of_segment(number: int, finding: Finding, measurement: Measurement, source:
 def _of_volume(finding: Finding) -> Iterator[Any]:
     from highdicom import sr
 
-    from clmsda.dicom_objects.codes import ATTENUATION, CONFIDENCE, HU, MEAN, ML, ONE, VOLUME
+    from clmsda.dicom_objects.codes import ATTENUATION, CONFIDENCE, HU, MEAN, ML, ONE, PROBABILITY, VOLUME
 
     measurement = finding.measurement
     yield sr.Measurement(VOLUME, round(measurement.volume_ml, 3), ML)
@@ -115,6 +115,8 @@ def _of_volume(finding: Finding) -> Iterator[Any]:
         yield sr.Measurement(ATTENUATION, round(measurement.mean_hu, 1), HU, derivation=MEAN)
     if finding.confidence is not None:
         yield sr.Measurement(CONFIDENCE, round(finding.confidence, 3), ONE)
+    if finding.probability is not None:
+        yield sr.Measurement(PROBABILITY, round(finding.probability, 3), ONE)
 
 
 def _of_slice(finding: Finding, measurement: Measurement, source: Source) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -47,10 +47,10 @@ def find(
     """Find, outline and measure the lung tumors of a chest CT; nobody says where they are.
 
     volume: a chest CT in HU. model, device, runtime, progress: as of `segment`. detector: a model whose recipe has
-    `views.search`. sensitivity: the share of tumors to be found on what the detector was measured on, 0..1; by default
-    what comes with one false finding in two scans.
+    `views.search`. sensitivity: as of `least_probability`.
 
-    Lesions are numbered by their probability, the most probable one first; there may be none. Raises InputError
+    Lesions are numbered by their probability, the most probable one first; there may be none. What was left out is
+    said in `warnings`: lungs that the scan does not show, places beyond the `MOST` most probable. Raises InputError
     (NotHounsfield, NoLungs, ModelError, ...) for input that cannot be used.
     """
     say = progress or (lambda text: None)
@@ -58,18 +58,27 @@ def find(
     seeker = detector if isinstance(detector, Model) else models.load(detector, device, runtime=runtime)
     least = least_probability(seeker, sensitivity)
     outliner = model if isinstance(model, Model) else models.load(model, device, runtime=runtime)
-    found = sorted(search(volume, seeker, outliner, least, say), key=lambda one: -(one.probability or 0))
-    lesions = [replace(one, label=label) for label, one in enumerate(found, 1)]
-    return Segmentation(volume.grid, volume.source, f"{outliner.version}, {seeker.version}", tuple(lesions))
+    check_outliner(outliner)
+    return search(volume, seeker, outliner, least, say)
 
 
-def search(volume: Volume, detector: Model, outliner: Model, least: float, say: Say) -> list[Lesion]:
+def search(volume: Volume, detector: Model, outliner: Model, least: float, say: Say) -> Segmentation:
     """The lesions that are at least so probable: the detector's probability times the confidence of the outline.
 
     What is no tumor has no outline that looks of different size agree on.
     """
     say("searching the lungs")
-    places = candidates(volume, detector, least)[:MOST]
+    places, unseen = candidates(volume, detector, least)
+    warnings = [unseen] if unseen else []
+    if len(places) > MOST:
+        warnings.append(f"{len(places)} places look like tumors; only the {MOST} most probable were outlined")
+    found = sorted(_lesions(volume, places[:MOST], outliner, least, say), key=lambda one: -(one.probability or 0))
+    lesions = tuple(replace(one, label=label) for label, one in enumerate(found, 1))
+    return Segmentation(volume.grid, volume.source, f"{outliner.version}, {detector.version}", lesions, tuple(warnings))
+
+
+def _lesions(volume: Volume, places: Sequence[Candidate], outliner: Model, least: float, say: Say) -> list[Lesion]:
+    """The lesions at the candidates, each voxel in one of them."""
     lesions: list[Lesion] = []
     for number, place in enumerate(places, 1):
         of = f"candidate {number} of {len(places)}"
@@ -109,8 +118,24 @@ def _lesion_at(
     return replace(found, probability=place.probability * certainty) if found.measurement else None
 
 
+def check_outliner(model: Model | Trained) -> None:
+    """Raise ModelError for a detector in the place of a model that outlines."""
+    if model.config.searches:
+        raise models.ModelError(
+            f"the model {model.name} says where tumors are, and outlines none: expected one that outlines them, such "
+            f"as the one called {models.DEFAULT}"
+        )
+
+
 def least_probability(detector: Model | Trained, sensitivity: float | None) -> float:
-    """From which probability on a candidate counts. Raises ModelError, and InputError for what cannot be reached."""
+    """From which probability on a candidate counts.
+
+    sensitivity: the share of tumors to be found on what the detector was measured on, 0..1. The highest probability
+    that finds them counts, as it comes with the fewest false findings; but of the best share that there is the lowest
+    one, which gives all that was measured. None: what comes with `MOST_FALSE` false findings in a scan.
+
+    Raises ModelError, and InputError for what cannot be reached.
+    """
     if not detector.config.searches:
         raise models.ModelError(
             f"the model {detector.name} finds no tumors by itself: expected one that was trained with views.search, "
@@ -118,10 +143,10 @@ def least_probability(detector: Model | Trained, sensitivity: float | None) -> f
         )
     table = detector.config.operating
     if sensitivity is None:
-        return min((row[0] for row in table if row[2] <= MOST_FALSE), default=UNMEASURED)
+        return min((row[0] for row in table if row[2] <= MOST_FALSE), default=max(table)[0] if table else UNMEASURED)
     if not table:
         raise models.ModelError(f"nobody measured the sensitivity of {detector.name}: benchmarks/froc.py --write does")
     best = max(share for _, share, _ in table)
     if not 0 < sensitivity <= best:
-        raise InputError(f"expected a sensitivity above 0, and at most {best:.2f}, found {sensitivity:g}")
-    return max(row for row in table if row[1] >= sensitivity)[0]
+        raise InputError(f"expected a sensitivity above 0, and at most {best:g}, found {sensitivity:g}")
+    return min(table)[0] if sensitivity == best else max(row for row in table if row[1] >= sensitivity)[0]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from clmsda.geometry import Grid, Volume
-from clmsda.lungs import around, coarse, lungs
+from clmsda.lungs import around, coarse, lungs, missing
 from clmsda.models import Model
 from clmsda.patches import channels
 
@@ -29,13 +29,14 @@ class Candidate:
     probability: float
 
 
-def candidates(volume: Volume, detector: Model, least: float) -> list[Candidate]:
-    """All places that are at least so probable, the most probable first.
+def candidates(volume: Volume, detector: Model, least: float) -> tuple[list[Candidate], str]:
+    """All places that are at least so probable, the most probable first; and what `missing` says of the lungs.
 
     volume: a chest CT in HU. Only the lungs and what lies between them are searched. Raises NoLungs.
     """
     seen = coarse(volume, detector.config.patches.spacing_mm)
-    region = around(seen, lungs(seen))
+    air = lungs(seen)
+    region = around(seen, air)
     (box,) = ndimage.find_objects(region.astype(np.int8))
     part = seen.crop([s.start for s in box], [s.stop for s in box])
     heat = np.where(region[box], _heat(part, detector), 0.0)
@@ -44,7 +45,7 @@ def candidates(volume: Volume, detector: Model, least: float) -> list[Candidate]
     numbers = range(1, count + 1)  # a flat top is one, too
     places = zip(ndimage.center_of_mass(tops > 0, tops, numbers), ndimage.maximum(heat, tops, numbers), strict=True)
     found = [Candidate(_point(volume.grid, part.grid.to_lps(top)), float(height)) for top, height in places]
-    return sorted(found, key=lambda one: (-one.probability, one.center_mm))
+    return sorted(found, key=lambda one: (-one.probability, one.center_mm)), missing(seen, air)
 
 
 def _heat(part: Volume, detector: Model) -> NDArray[np.float32]:

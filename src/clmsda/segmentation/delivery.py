@@ -25,9 +25,9 @@ def report(
 ) -> dict[str, Any]:
     """The measurements as JSON, with the facts of the scan, and each lesion's tracking UID where the CT is a series.
 
-    ct: where `volume` was read from. warnings: what was said of it (`clmsda.errors.heard`). Anonymous, the report
-    names neither the series (its UID, or a file's name), nor a mask that was started from, nor the date, nor what is
-    derived from them; of warnings, which name files, only that there were some.
+    ct: where `volume` was read from. warnings: what was said of it (`clmsda.errors.heard`); those of `found` follow.
+    Anonymous, the report names neither the series (its UID, or a file's name), nor a mask that was started from, nor
+    the date, nor what is derived from them; of warnings of the reading, which name files, only that there were some.
     """
     from clmsda.dicom_objects import tracking_uid
     from clmsda.images.scan_facts import read_scan_facts
@@ -45,8 +45,8 @@ def report(
     elif in_series:
         for lesion in measured["lesions"]:
             lesion["tracking_uid"] = tracking_uid(found.source, lesion["label"])
-    lesions = measured.pop("lesions")
-    return {**measured, "scan": facts.to_json(), "warnings": list(warnings), "lesions": lesions}
+    lesions, said = measured.pop("lesions"), measured.pop("warnings")
+    return {**measured, "scan": facts.to_json(), "warnings": [*warnings, *said], "lesions": lesions}
 
 
 def findings(found: Segmentation, volume: Volume, series_uid: str) -> list[Finding]:
@@ -63,6 +63,7 @@ def findings(found: Segmentation, volume: Volume, series_uid: str) -> list[Findi
             algorithm=algorithm,
             measurement=one.measurement,
             confidence=one.confidence,
+            probability=one.probability,
         )
         for one in found.lesions
         if one.measurement

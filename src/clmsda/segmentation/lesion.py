@@ -64,16 +64,20 @@ _NOTHING: dict[str, Any] = {
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """All prompted lesions of one CT. model: name and digest of the weights."""
+    """All lesions of one CT, prompted or found. model: name and digest of the weights.
+
+    warnings: what is to be said of all of it, such as that the scan may not show all of the lungs.
+    """
 
     grid: Grid
     source: str
     model: str
     lesions: tuple[Lesion, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def mask(self) -> Volume:
-        """Labels 1, 2, ... in the order of the prompts, on the CT's grid."""
+        """Labels 1, 2, ... in the order of the lesions, on the CT's grid."""
         labels: NDArray = np.zeros(self.grid.shape, np.uint8 if len(self.lesions) < 256 else np.uint16)
         for lesion in self.lesions:
             labels[lesion.mask.voxels] = lesion.label
@@ -87,5 +91,6 @@ class Segmentation:
             "model": self.model,
             "image": self.source,
             "notice": "For research use only. Not for clinical decisions.",
+            "warnings": list(self.warnings),
             "lesions": [lesion.to_json() for lesion in self.lesions],
         }

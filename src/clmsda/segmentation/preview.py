@@ -7,7 +7,7 @@ head (in axial planes the front) is up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -35,22 +35,31 @@ _PLANES = ("Sagittal", "Coronal", "Axial")  # by the patient's axis (x, y, z) th
 _PANEL_INCHES, _HEADER_INCHES, _GAP_INCHES = 3.6, 0.62, 0.08
 
 
-def draw(volume: Volume, lesions: Sequence[tuple[int, Volume, Measurement]], path: Path | str) -> None:
+def draw(
+    volume: Volume,
+    lesions: Sequence[tuple[int, Volume, Measurement]],
+    path: Path | str,
+    *,
+    probabilities: Mapping[int, float] | None = None,
+) -> None:
     """Draw lesions as `picture` does, and write that (.png, .pdf, .svg), whole or not at all.
 
     Raises OutputError, EmptyMask, and GridError for a mask on another grid.
     """
     path = Path(path)
-    figure = picture(volume, lesions)
+    figure = picture(volume, lesions, probabilities)
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix.lstrip(".").lower() or "png", facecolor=_BACKGROUND)
 
 
-def picture(volume: Volume, lesions: Sequence[tuple[int, Volume, Measurement]]) -> Figure:
+def picture(
+    volume: Volume, lesions: Sequence[tuple[int, Volume, Measurement]], probabilities: Mapping[int, float] | None = None
+) -> Figure:
     """Lesions below each other, three planes each.
 
-    volume: HU. lesions: the label, a mask on the same grid and its measurement each. The first plane is the
-    measured slice, the others pass through the lesion's center; all run along the grid's axes.
+    volume: HU. lesions: the label, a mask on the same grid and its measurement each. probabilities: that they are
+    tumors, by label, where nobody prompted. The first plane is the measured slice, the others pass through the
+    lesion's center; all run along the grid's axes.
     Nothing from the image's header is drawn. Raises EmptyMask, and GridError for a mask on another grid.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -66,7 +75,8 @@ def picture(volume: Volume, lesions: Sequence[tuple[int, Volume, Measurement]]) 
             left = (_GAP_INCHES + column * (_PANEL_INCHES + _GAP_INCHES)) / width
             bottom = 1 - (row + 1) * row_inches / height
             panels.append(figure.add_axes((left, bottom, _PANEL_INCHES / width, _PANEL_INCHES / height)))
-        _title(figure, _GAP_INCHES / width, 1 - (row * row_inches + 0.34) / height, label, measurement)
+        height_of_title = 1 - (row * row_inches + 0.34) / height
+        _title(figure, _GAP_INCHES / width, height_of_title, label, measurement, (probabilities or {}).get(label))
         _draw_lesion(panels, volume, mask, measurement)
     return figure
 
@@ -233,15 +243,19 @@ def _scale_bar(panel: Axes, view: _View) -> None:
     _write(panel, place, text, color=_INK, size=8, ha="center", va="bottom", data=True)
 
 
-def _title(figure: Figure, left: float, y: float, label: int, measurement: Measurement) -> None:
+def _title(
+    figure: Figure, left: float, y: float, label: int, measurement: Measurement, probability: float | None
+) -> None:
     first, last = measurement.slices
     figure.text(left, y, f"Lesion {label}", color=_INK, va="center", size=13, weight="bold")
-    facts = (
+    facts = [
         f"{measurement.volume_ml:.2f} ml",
         f"{measurement.long_axis_mm:.1f} \N{MULTIPLICATION SIGN} {measurement.short_axis_mm:.1f} mm",
         f"slices {first} to {last}",
         f"size group {measurement.size_group}",
-    )
+    ]
+    if probability is not None:
+        facts.append(f"probability {probability:.2f}")
     figure.text(left + 0.115, y - 0.001, (" " * 6).join(facts), color=_FAINT, va="center", size=10)
 
 
