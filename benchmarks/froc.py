@@ -27,7 +27,7 @@ from clmsda.models import Model
 from clmsda.segmentation.automatic import search
 
 LEAST = 0.12
-"""Least probability of the lesions that are looked at: each costs seconds. What is less probable counts as not found."""
+"""Least probability of the lesions that are looked at: each costs seconds. What is less probable is not found."""
 LEAST_F1 = 0.2
 NEAR_MM = 5.0
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
