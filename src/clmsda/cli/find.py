@@ -41,7 +41,7 @@ def find(
         typer.Option(
             metavar="SHARE",
             help="Share of tumors to be found, as measured on phantoms. The highest (1, of the shipped detector) gives "
-            "most, less gives fewer findings than the default: what comes with one false finding in two scans.",
+            "most; by default what comes with one false finding in two scans (docs/automatic.md).",
         ),
     ] = None,
     series: OneSeries = None,
