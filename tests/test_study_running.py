@@ -24,13 +24,14 @@ from clmsda.images import read_mask, write_mask
 from clmsda.metrics import f1
 from clmsda.studies.config import Study, StudyError, read_study
 from clmsda.studies.folder import Run, plan, read_study_file
-from clmsda.studies.progress import Step, duration, is_done, seconds_left, survey
+from clmsda.studies.progress import Step, is_done, seconds_left, survey
 from clmsda.studies.report import write_report
 from clmsda.studies.results import read_results
 from clmsda.studies.running import _seldom, run_study
 from clmsda.studies.score_rows import SCORES, SLICES, read_rows, write_rows
 from clmsda.training import ConfigError
 from clmsda.training.checkpoint import CheckpointError
+from clmsda.words import duration
 
 RUNS = ("region-growing/fold-0/seed-0", "u-net/fold-0/seed-1", "cl-msda-net/fold-0/seed-1")
 

@@ -114,6 +114,15 @@ def save(weights: Mapping[str, NDArray], config: ModelConfig, path: Path) -> Non
     tensor_files.write(path, weights, {HEADER: json.dumps(asdict(config))})
 
 
+def check_outliner(model: Model | Trained) -> None:
+    """Raise ModelError for a detector in the place of a model that outlines."""
+    if model.config.searches:
+        raise ModelError(
+            f"the model {model.name} says where tumors are, and outlines none: expected one that outlines them, such "
+            f"as the one called {DEFAULT}"
+        )
+
+
 def load(
     name_or_path: str | Path = DEFAULT, device: str = "auto", *, runtime: str = "auto", threads: int | None = None
 ) -> Model:

@@ -62,8 +62,7 @@ def run(
     has processors. retry: try again what failed before. ray: the address of a cluster that does the work.
     """
     loaded = models.read(model)
-    if loaded.config.searches:
-        raise BatchError(f"the model {model} says where tumors are (clmsda find), and outlines none: use another")
+    models.check_outliner(loaded)
     if ray is None:
         check(runtime, device)
     folder = Folder(out)

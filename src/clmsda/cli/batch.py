@@ -21,6 +21,7 @@ from clmsda.cli.options import (
     Runtime,
     status,
 )
+from clmsda.words import duration
 
 if TYPE_CHECKING:
     from clmsda.batch import Row
@@ -137,13 +138,5 @@ def _teller(say: Callable[[str], None], seen: list[Progress]) -> Callable[[Progr
 
 
 def _text(far: Progress) -> str:
-    left = "" if far.seconds_left is None else f", about {_duration(far.seconds_left)} left"
+    left = "" if far.seconds_left is None else f", about {duration(far.seconds_left)} left"
     return f"{far.done} of {far.count} ({far.failed} failed){left}"
-
-
-def _duration(seconds: float) -> str:
-    """Words for people: "1 h 20 min", "3 min", "40 s"."""
-    if seconds < 99:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -71,7 +71,7 @@ def find(
         with status("Loading the models"):
             seeker, outliner = (models.load(name, device, runtime=runtime) for name in (detector, model))
         automatic.least_probability(seeker, sensitivity)  # before the CT is read, which takes longer
-        automatic.check_outliner(outliner)
+        models.check_outliner(outliner)
         with status(f"Reading {ct}"):
             volume = images.read_ct(ct, series=series)
         with status("Finding tumors") as progress:

@@ -50,7 +50,8 @@ def run(
 @app.command()
 def status(out: Folder) -> None:
     """Every run of a study: waiting, training, evaluating or done; and the time that is left."""
-    from clmsda.studies.progress import duration, seconds_left, survey
+    from clmsda.studies.progress import seconds_left, survey
+    from clmsda.words import duration
 
     study, steps = survey(out)
     rows = []

@@ -58,7 +58,7 @@ def find(
     seeker = detector if isinstance(detector, Model) else models.load(detector, device, runtime=runtime)
     least = least_probability(seeker, sensitivity)
     outliner = model if isinstance(model, Model) else models.load(model, device, runtime=runtime)
-    check_outliner(outliner)
+    models.check_outliner(outliner)
     return search(volume, seeker, outliner, least, say)
 
 
@@ -116,15 +116,6 @@ def _lesion_at(
     found = lesion_at_prompt(volume, request, model, label, say)
     certainty = float(np.nan_to_num(found.confidence, nan=1.0))
     return replace(found, probability=place.probability * certainty) if found.measurement else None
-
-
-def check_outliner(model: Model | Trained) -> None:
-    """Raise ModelError for a detector in the place of a model that outlines."""
-    if model.config.searches:
-        raise models.ModelError(
-            f"the model {model.name} says where tumors are, and outlines none: expected one that outlines them, such "
-            f"as the one called {models.DEFAULT}"
-        )
 
 
 def least_probability(detector: Model | Trained, sensitivity: float | None) -> float:

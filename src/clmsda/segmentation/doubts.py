@@ -34,9 +34,8 @@ def ends_reached(mask: Volume) -> str:
 
     A scan that is one voxel wide along an axis has no ends there, but for slices.
     """
-    lower, upper = bounding_box(mask.voxels)
-    shape = np.array(mask.grid.shape)
-    first, *sides = ((lower == 0) | (upper == shape)) & ((shape > 1) | (np.arange(3) == 0))
+    faces = [any(mask.voxels.take(end, axis=axis).any() for end in (0, -1)) for axis in range(3)]
+    first, *sides = faces[0], *(face and n > 1 for face, n in zip(faces[1:], mask.grid.shape[1:], strict=True))
     places = (["the first or last slice of the scan"] if first else []) + (["a side of the scan"] if any(sides) else [])
     return " and ".join(places)
 

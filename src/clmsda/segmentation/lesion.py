@@ -26,7 +26,7 @@ class Lesion:
     mask: bool volume on the CT's grid. measurement: None where nothing was found, and then
     `warnings` says why. confidence: the F1 to expect, from how far the views of different size
     agree (`ModelConfig.calibration`; without one, that agreement); nan where there is only one view, and of what was
-    corrected, or cut to a line or a box.
+    corrected, parted from another, or cut to a line or a box.
     probability: that there is a tumor at all, of one that nobody prompted; None of those that somebody did.
     start: where the mask came from that it was started from; "" without one.
     """

@@ -157,12 +157,13 @@ def parted(lesion: Lesion, wanted: Sequence[Request], volume: Volume) -> Lesion:
     if not held:
         return lesion
     voxels = part_at(lesion.mask, wanted[lesion.label - 1].center_mm, list(held.values()))
-    if (voxels == lesion.mask.voxels).all():
+    if voxels is lesion.mask.voxels:
         return lesion
     mask = replace(lesion.mask, voxels=voxels)
-    warning = f"parted from lesion {', '.join(map(str, held))}, with which it is one mass: check it there"
+    from_whom = ", ".join(str(number) for number, point in held.items() if not holds(mask, point))
+    said = (*lesion.warnings, f"parted from lesion {from_whom}, with which it is one mass: check it there")
     measured = measure(mask, image=volume)
-    return replace(lesion, mask=mask, measurement=measured, warnings=(*lesion.warnings, warning))
+    return replace(lesion, mask=mask, measurement=measured, confidence=float("nan"), warnings=said)
 
 
 def distinct(lesion: Lesion, earlier: Sequence[Lesion], volume: Volume) -> Lesion:

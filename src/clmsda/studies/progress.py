@@ -108,16 +108,6 @@ def _mean(step: Step, steps: Sequence[Step], name: str) -> float | None:
     return float(np.mean([getattr(s, name) for s in same or finished])) if finished else None
 
 
-def duration(seconds: float | None) -> str:
-    """Words for people: "1 h 20 min", "3 min", "40 s", or "unknown"."""
-    if seconds is None:
-        return "unknown"
-    if seconds < 99:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
 def read_done(folder: Path, *names: str) -> list[float]:
     """Numbers of a finished run's done.json. Raises StudyError."""
     try:

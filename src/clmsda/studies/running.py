@@ -23,13 +23,14 @@ from clmsda.runtimes.torch import select_device
 from clmsda.studies import detectors, peers, protocols
 from clmsda.studies.config import Peer, Protocol, Study, Variant
 from clmsda.studies.folder import SPLIT, Prepared, Run, plan, prepare
-from clmsda.studies.progress import DONE, duration, is_done, read_epochs, seconds_left, steps
+from clmsda.studies.progress import DONE, is_done, read_epochs, seconds_left, steps
 from clmsda.studies.protocols import Prediction, Target
 from clmsda.studies.score_rows import SCORE_FILE, SCORES, SLICE_FILE, SLICES, read_rows, write_rows
 from clmsda.studies.scores import score, score_slices
 from clmsda.training import ConfigError, TrainingConfig, is_finished, train
 from clmsda.training.loop import MODEL
 from clmsda.training.ranks import Ranks, join
+from clmsda.words import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress
